@@ -1,0 +1,51 @@
+"""Files that a user keeps: written under a temporary name and moved into place, never half-written."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from SSLFewShotLib.errors import InputError, OutputError
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise `InputError` when `path` exists and the user did not ask to overwrite it."""
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: the output exists already; give --overwrite to replace it, or another output")
+
+
+@contextlib.contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; move it there when the block succeeds, else remove it.
+
+    The temporary name ends with the name of `path`, so that writers which look at the extension work.
+    Raises `OutputError` naming `path` when the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            os.replace(temporary, path)
+    except OSError as error:
+        raise _explained(error, path) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with written_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    if isinstance(error, OutputError):
+        return error
+    if error.errno == errno.ENOSPC:
+        return OutputError(error.errno, f"{path}: no space left on the disk; free some or choose another output")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(error.errno, f"{path}: not allowed to write here; choose another output folder")
+    return OutputError(error.errno, f"{path}: could not be written ({error.strerror or error})")
