@@ -1,0 +1,7 @@
+"""Models: the card, the folder of card and weights, the archive, the store. No torch here."""
+
+from SSLFewShotLib.models.card import ModelCard, installed_versions
+from SSLFewShotLib.models.folder import load_model, save_model
+from SSLFewShotLib.models.store import ModelEntry, ModelStore
+
+__all__ = ["ModelCard", "ModelEntry", "ModelStore", "installed_versions", "load_model", "save_model"]
