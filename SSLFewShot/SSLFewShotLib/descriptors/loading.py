@@ -1,0 +1,68 @@
+"""A descriptor by its name: a model of the store, a model's folder, or a training-free one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from SSLFewShotLib.descriptors.context import CubicDescriptor, PlanarDescriptor, load_weights
+from SSLFewShotLib.descriptors.descriptor import Descriptor
+from SSLFewShotLib.descriptors.gvdiff import GreyValueDifferences
+from SSLFewShotLib.descriptors.mind import MindSsc
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.models import ModelCard, ModelStore, load_model
+from SSLFewShotLib.networks.context import D2D, D3D
+from SSLFewShotLib.sampling.extent import Extent
+from SSLFewShotLib.sampling.intensity import Intensity, modality_of
+
+TRAINING_FREE = ("gvdiff", "mind", "xavier")
+
+
+def load_descriptor(
+    name: str | Path,
+    like: Volume,
+    device: torch.device | str = "cpu",
+    store: ModelStore | None = None,
+    extent: Extent | None = None,
+) -> Descriptor:
+    """Load a descriptor.
+
+    name: a model in the store, a model's folder, or "gvdiff", "mind" or "xavier".
+    like: a scan of the kind to be described; the training-free ones take modality and size from it, unless
+        `extent` is given.
+
+    Raises InputError when the model is unknown, damaged, or of a kind that describes nothing.
+    """
+    if str(name) not in TRAINING_FREE:
+        entry = (store or ModelStore()).find(str(name))
+        return descriptor_from_model(*load_model(entry.folder), device)
+    extent = extent or Extent.suited_to(like)
+    intensity = Intensity.for_modality(modality_of(like))
+    if name == "gvdiff":
+        return GreyValueDifferences(extent, intensity)
+    if name == "mind":
+        return MindSsc(extent, intensity, device)
+    return PlanarDescriptor.untrained(extent, intensity, device)
+
+
+def descriptor_from_model(card: ModelCard, tensors: dict, device: torch.device | str = "cpu") -> Descriptor:
+    """Make the descriptor that a model's card describes. Raises InputError when weights and card do not fit."""
+    extent = Extent(card.extent["unit"], float(card.extent.get("scale", 1.0)))
+    intensity = Intensity.from_dict(card.preprocessing["intensity"])
+    modality = card.preprocessing["modality"]
+    provenance = {"method": card.method, "sha256": card.weights["sha256"], "made_by": card.versions["sslfewshot"]}
+    branches = card.architecture["branches"]
+    try:
+        if card.architecture["name"] == "D2D":
+            encoders = {branch: load_weights(D2D(), tensors, branch) for branch in branches}
+            return PlanarDescriptor(encoders, extent, intensity, card.name, device, modality, provenance)
+        if card.architecture["name"] == "D3D":
+            encoder = load_weights(D3D(), tensors, branches[0])
+            return CubicDescriptor(encoder, extent, intensity, card.name, device, modality, provenance)
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"model {card.name}: weights and card do not fit; get the model again") from error
+    raise InputError(
+        f"model {card.name}: its architecture '{card.architecture['name']}' describes no voxels; choose another"
+    )

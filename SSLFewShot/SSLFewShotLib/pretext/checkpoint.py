@@ -1,0 +1,41 @@
+"""Checkpoints of a training: everything that continues it exactly, nothing that can run code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.outputs import written_atomically
+
+CHECKPOINT_NAME = "checkpoint.pt"
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write atomically, so that a kill at any moment leaves the previous or the new checkpoint whole."""
+    with written_atomically(folder / CHECKPOINT_NAME) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(folder: Path, identity: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint of the training that `identity` describes.
+
+    Raises InputError when there is none, it is damaged, or it belongs to other settings.
+    """
+    path = folder / CHECKPOINT_NAME
+    if not path.exists():
+        raise InputError(f"{folder}: no checkpoint to resume from; start without --resume")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: the checkpoint is damaged; start again with --overwrite") from error
+    for key, value in identity.items():
+        if state["identity"].get(key) != value:
+            raise InputError(
+                f"{path}: the checkpoint was made with {key} = {state['identity'].get(key)}, not {value}; "
+                "resume with the same settings, or start again with --overwrite"
+            )
+    return state

@@ -1,0 +1,238 @@
+"""Pretraining on a folder of unlabelled scans, from the files to a model with its card."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from SSLFewShotLib.errors import InputError, InputWarning
+from SSLFewShotLib.imaging.cases import find_scans
+from SSLFewShotLib.imaging.files import read_volume
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.models import ModelCard, save_model
+from SSLFewShotLib.models.card import installed_versions
+from SSLFewShotLib.networks.device import choose_device
+from SSLFewShotLib.outputs import write_text
+from SSLFewShotLib.pretext.distributed import joined
+from SSLFewShotLib.pretext.loss_curve import draw_loss_curve
+from SSLFewShotLib.pretext.methods import make_task
+from SSLFewShotLib.pretext.pool import ScanPool
+from SSLFewShotLib.pretext.task import PretextTask
+from SSLFewShotLib.pretext.trainer import Trainer, TrainerSettings, Training
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.sampling.extent import Extent
+from SSLFewShotLib.sampling.intensity import Intensity, modality_of
+
+HELD_OUT_BATCHES = 40
+
+
+@dataclass(frozen=True)
+class PretrainingSource:
+    """Where the scans come from, for the card. modality: "CT", "MR", … or None to find out."""
+
+    name: str
+    source: str = "the user's own folder"
+    licence: str = "not stated"
+    modality: str | None = None
+
+
+def pretrain(
+    folder: Path,
+    method: str,
+    output: Path,
+    settings: TrainerSettings,
+    source: PretrainingSource | None = None,
+    extent: Extent | None = None,
+    batch_size: int = 16,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = ignore_progress,
+) -> ModelCard:
+    """Pretrain `method` on the scans below `folder` and write a model to `output`.
+
+    While it runs, `<output>.training` holds checkpoint, loss.csv and loss.png; it is removed when the model is
+    complete. One scan in twenty is held out (when there are at least ten), and the task's control metric on it
+    is written to the card beside its chance level.
+
+    Raises InputError for unusable input, an existing output, or an unfinished run without `resume`; Cancelled when
+    the user cancels, leaving a checkpoint to resume from.
+    """
+    output = Path(output)
+    work = output.with_name(output.name + ".training")
+    _check_output(output, work, resume, overwrite)
+    paths = find_scans(folder)
+    first = _first_readable(paths)
+    modality = (source.modality if source else None) or modality_of(first)
+    source = source or PretrainingSource(Path(folder).resolve().name)
+    extent = extent or Extent.suited_to(first)
+    with joined(choose_device(device)) as (processes, device):
+        task = seeded_task(method, extent, Intensity.for_modality(modality), batch_size, settings.seed)
+        train_paths, held_out = split_held_out(paths)
+        pool = ScanPool(train_paths, task.preparation)
+        identity = {
+            "batch_size": batch_size,
+            "extent": [extent.unit, extent.scale],
+            "scans": _fingerprint(train_paths),
+        }
+        trainer = Trainer(task, pool, settings, work, device, processes, identity)
+        work.mkdir(parents=True, exist_ok=True)
+        training = trainer.run(resume, portion(progress, 0.0, 0.98), lambda state: _report(work, state, method))
+        if not processes.leads:
+            return None
+        progress(0.98, "measuring the control metric on held-out scans")
+        metrics = control_metric(task, ScanPool(held_out, task.preparation), device) if held_out else {}
+        data = {
+            "name": source.name,
+            "source": source.source,
+            "licence": source.licence,
+            "scans": len(train_paths) - len(pool.skipped),
+        }
+        card = _card(output.name, task, training, trainer, modality, extent, data, metrics)
+        tensors = descriptor_tensors(task)
+    card = save_model(
+        output, card, tensors, {"loss.csv": work / "loss.csv", "loss.png": work / "loss.png"}, overwrite=overwrite
+    )
+    shutil.rmtree(work)
+    progress(1.0, f"wrote {output}")
+    return card
+
+
+def seeded_task(method: str, extent: Extent, intensity: Intensity, batch_size: int, seed: int) -> PretextTask:
+    """A task whose networks start from `seed`, without touching the global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make_task(method, extent, intensity, batch_size)
+
+
+def split_held_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Every 20th scan is held out for the control metric, when there are at least ten."""
+    held_out = list(paths[9::20]) if len(paths) >= 10 else []
+    return [path for path in paths if path not in held_out], held_out
+
+
+def control_metric(task: PretextTask, pool: ScanPool, device: torch.device) -> dict[str, Any]:
+    """The task's metric on scans that it was not trained on, at full difficulty, and its chance level."""
+    task.fraction = 1.0
+    modules = task.modules().eval()
+    volumes = pool.draw(8, np.random.default_rng(0), device)
+    values = []
+    with torch.inference_mode():
+        for number in range(HELD_OUT_BATCHES):
+            _, metrics = task.loss(task.sample(volumes, np.random.default_rng([7, number])))
+            values.append(float(metrics[task.control_metric]))
+    modules.train()
+    return {
+        "control_metric": task.control_metric,
+        "held_out": round(float(np.mean(values)), 4),
+        "chance": round(task.chance, 4),
+        "held_out_scans": len(volumes),
+    }
+
+
+def descriptor_tensors(task: PretextTask) -> dict[str, np.ndarray]:
+    """The weights that describe voxels, as "branch/parameter"."""
+    return {
+        f"{branch}/{name}": np.ascontiguousarray(tensor.detach().cpu().numpy())
+        for branch, module in task.descriptor_modules().items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def _check_output(output: Path, work: Path, resume: bool, overwrite: bool) -> None:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,78}[a-z0-9_-])?", output.name):
+        raise InputError(
+            f"{output}: a model's folder is named with a-z, 0-9, '-', '_' and '.'; choose another name"
+        )
+    if (output / "card.json").exists() and not overwrite:
+        raise InputError(
+            f"{output}: there is a model already; give --overwrite to replace it, or another --output"
+        )
+    if work.exists() and not resume:
+        if not overwrite:
+            raise InputError(
+                f"{work}: an unfinished pretraining is there; give --resume to continue it or --overwrite"
+            )
+        shutil.rmtree(work)
+
+
+def _first_readable(paths: Sequence[Path]) -> Volume:
+    reasons = []
+    for path in paths:
+        try:
+            return read_volume(path)
+        except InputError as error:
+            reasons.append(str(error))
+            warnings.warn(f"skipped: {error}", InputWarning, stacklevel=3)
+    raise InputError(f"none of the {len(paths)} scans can be read: {'; '.join(reasons[:3])}")
+
+
+def _fingerprint(paths: Sequence[Path]) -> str:
+    return hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()[:16]
+
+
+def _report(work: Path, training: Training, method: str) -> None:
+    """The curve so far, as loss.csv and loss.png."""
+    if not training.rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, training.rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(training.rows)
+    write_text(work / "loss.csv", text.getvalue())
+    draw_loss_curve(training.rows, work / "loss.png", method)
+
+
+def _card(
+    name: str,
+    task: PretextTask,
+    training: Training,
+    trainer: Trainer,
+    modality: str,
+    extent: Extent,
+    data: dict[str, Any],
+    metrics: dict[str, Any],
+) -> ModelCard:
+    modules = task.descriptor_modules()
+    settings = {key: value for key, value in trainer.identity.items() if value is not None and key != "scans"}
+    place = trainer.device.type + (f" × {trainer.processes.count}" if trainer.processes.count > 1 else "")
+    return ModelCard(
+        name=name,
+        title=f"{task.name.upper()} descriptor, {data['name']}",
+        description=f"Self-supervised {task.name} pretraining on {data['scans']} unlabelled scans ({modality}).",
+        method=task.name,
+        architecture={
+            "name": "D3D" if "cube" in modules else "D2D",
+            "branches": list(modules),
+            "parameters": sum(p.numel() for module in modules.values() for p in module.parameters()),
+            "settings": {},
+        },
+        preprocessing={
+            "modality": modality if re.fullmatch("[A-Z]{2,8}", modality) else "any",
+            "intensity": task.preparation.intensity.to_dict(),
+            "spacing_mm": extent.scale * task.preparation.step if extent.unit == "mm" else None,
+        },
+        extent={"unit": extent.unit, "scale": extent.scale, "patch": task.settings().get("patch_side", 0.4)},
+        training={
+            "data": [data],
+            "iterations": training.iteration,
+            "minutes": round(training.seconds / 60, 1),
+            "device": f"{place}, {torch.get_num_threads()} threads",
+            "seed": trainer.settings.seed,
+            "settings": {**task.settings(), **settings},
+        },
+        metrics=metrics,
+        versions=installed_versions(),
+        licence=data["licence"],
+    )

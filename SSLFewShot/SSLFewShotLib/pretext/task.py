@@ -1,0 +1,54 @@
+"""What the trainer asks of a self-supervised task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from SSLFewShotLib.sampling.batch import ScanBatch
+from SSLFewShotLib.sampling.preparation import Preparation
+
+Batch = dict[str, torch.Tensor]
+
+
+class PretextTask(ABC):
+    """A task that a network learns from unlabelled scans.
+
+    The trainer owns optimiser, schedule, device, checkpoints and time; a task says what a batch is and what
+    its loss is. `fraction` (0..1) is set by the trainer before each `sample`, for tasks that grow harder.
+
+    name: the method's name on the command line and in cards.
+    control_metric: the metric that shows whether the task is learned; `chance` is its value by guessing and
+        `higher_is_better` its sense.
+    """
+
+    name: str
+    control_metric: str
+    chance: float
+    higher_is_better: bool
+    preparation: Preparation
+    fraction: float = 1.0
+
+    @abstractmethod
+    def modules(self) -> nn.ModuleDict:
+        """Everything that is trained. The entries under `descriptor_modules` are what a model keeps."""
+
+    @abstractmethod
+    def descriptor_modules(self) -> dict[str, nn.Module]:
+        """The part that describes voxels, by branch name."""
+
+    @abstractmethod
+    def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:
+        """Draw a batch from the loaded scans, on their device."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss to descend and metrics to watch."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """The numbers that define the task, for the model's card."""

@@ -1,0 +1,232 @@
+"""The one trainer of every self-supervised task."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from SSLFewShotLib.errors import Cancelled, InputError
+from SSLFewShotLib.pretext.checkpoint import load_checkpoint, save_checkpoint
+from SSLFewShotLib.pretext.distributed import Processes
+from SSLFewShotLib.pretext.pool import ScanPool
+from SSLFewShotLib.pretext.task import Batch, PretextTask
+from SSLFewShotLib.progress import Progress, ignore_progress
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How long and how fast.
+
+    Exactly one of iterations and minutes is the budget. With iterations, the same seed on the same device
+    gives the same weights, interrupted or not; with minutes, the pace of the machine enters.
+    schedule: "cosine" (after a warm-up of 2 %) or "constant" (the context-feature paper).
+    """
+
+    iterations: int | None = None
+    minutes: float | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    seed: int = 0
+    scans_at_once: int = 8
+    refresh_every: int = 25
+    checkpoint_minutes: float = 2.0
+
+    def __post_init__(self) -> None:
+        if (self.iterations is None) == (self.minutes is None):
+            raise InputError("give either a number of iterations or a number of minutes")
+        if (self.iterations is not None and self.iterations < 1) or (
+            self.minutes is not None and self.minutes <= 0
+        ):
+            raise InputError("the number of iterations or minutes must be above 0")
+
+    def rate(self, fraction: float) -> float:
+        """The learning rate when `fraction` of the budget is spent."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return (
+            self.learning_rate
+            * min(1.0, fraction / 0.02 + 1e-2)
+            * 0.5
+            * (1 + math.cos(math.pi * min(fraction, 1)))
+        )
+
+
+@dataclass
+class Training:
+    """What a run has come to. rows: one a log entry: iteration, minutes, loss, learning rate, control metric."""
+
+    iteration: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+class _LossModule(nn.Module):
+    """The task's loss as a module's forward, which is what distributed data parallel wraps."""
+
+    def __init__(self, task: PretextTask):
+        super().__init__()
+        self.parts = task.modules()
+        self.task_loss = task.loss
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self.task_loss(batch)
+
+
+class Trainer:
+    """Train a task on a pool of scans, leaving checkpoints in `folder`.
+
+    Randomness is drawn from (seed, iteration, rank) alone, so that a resumed run needs no generator's state.
+    """
+
+    def __init__(
+        self,
+        task: PretextTask,
+        pool: ScanPool,
+        settings: TrainerSettings,
+        folder: Path,
+        device: torch.device,
+        processes: Processes | None = None,
+        identity: dict[str, Any] | None = None,
+    ):
+        self.task = task
+        self.pool = pool
+        self.settings = settings
+        self.folder = folder
+        self.device = device
+        self.processes = processes or Processes()
+        self.identity = {"method": task.name, **asdict(settings), **(identity or {})}
+        del self.identity["checkpoint_minutes"]
+        self.module = _LossModule(task).to(device)
+        self.optimiser = torch.optim.Adam(
+            self.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.mixed = device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.mixed)
+        self.training = Training()
+
+    def run(
+        self,
+        resume: bool = False,
+        progress: Progress = ignore_progress,
+        on_checkpoint: Callable[[Training], None] = lambda training: None,
+    ) -> Training:
+        """Train until the budget is spent.
+
+        Raises Cancelled when the user cancels, after writing a checkpoint; FloatingPointError when the loss
+        is no longer finite.
+        """
+        if resume:
+            self._restore()
+        model: nn.Module = self.module
+        if self.processes.count > 1:
+            model = DistributedDataParallel(self.module)
+        deterministic, torch.backends.cudnn.deterministic = torch.backends.cudnn.deterministic, True
+        try:
+            self._loop(model, progress, on_checkpoint)
+        except (Cancelled, KeyboardInterrupt):
+            self._checkpoint(on_checkpoint)
+            raise
+        finally:
+            torch.backends.cudnn.deterministic = deterministic
+        self._checkpoint(on_checkpoint)
+        return self.training
+
+    def _loop(self, model: nn.Module, progress: Progress, on_checkpoint: Callable[[Training], None]) -> None:
+        training, rank = self.training, self.processes.rank
+        model.train()
+        volumes = None
+        started = time.monotonic() - training.seconds
+        last_report = last_checkpoint = time.monotonic()
+        window: list[tuple[torch.Tensor, dict[str, torch.Tensor]]] = []
+        while (fraction := self._fraction()) < 1:
+            period = training.iteration // self.settings.refresh_every
+            if volumes is None or training.iteration % self.settings.refresh_every == 0:
+                rng = np.random.default_rng([self.settings.seed, period, rank, 1])
+                volumes = self.pool.draw(self.settings.scans_at_once, rng, self.device)
+            rng = np.random.default_rng([self.settings.seed, training.iteration, rank, 2])
+            self.task.fraction = fraction
+            window.append(self._step(model, self.task.sample(volumes, rng), fraction))
+            training.iteration += 1
+            training.seconds = time.monotonic() - started
+            if training.iteration % self._log_every() == 0:
+                self._log(window, fraction)
+                window.clear()
+            if time.monotonic() - last_report > 0.5:
+                last_report = time.monotonic()
+                loss = f", loss {training.rows[-1]['loss']:.4g}" if training.rows else ""
+                progress(self._fraction_here(), f"iteration {training.iteration}{loss}")
+            if time.monotonic() - last_checkpoint > 60 * self.settings.checkpoint_minutes:
+                last_checkpoint = time.monotonic()
+                self._checkpoint(on_checkpoint)
+        if window:
+            self._log(window, 1.0)
+
+    def _step(
+        self, model: nn.Module, batch: Batch, fraction: float
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.rate(fraction)
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.mixed):
+            loss, metrics = model(batch)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return loss.detach(), metrics
+
+    def _log(self, window: list[tuple[torch.Tensor, dict[str, torch.Tensor]]], fraction: float) -> None:
+        loss = float(torch.stack([loss for loss, _ in window]).mean())
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at iteration {self.training.iteration}; resume from the checkpoint in "
+                f"{self.folder} with a lower --learning-rate"
+            )
+        row = {"iteration": self.training.iteration, "minutes": round(self.training.seconds / 60, 3), "loss": loss}
+        row["learning_rate"] = self.settings.rate(fraction)
+        for name in window[0][1]:
+            row[name] = float(torch.stack([metrics[name].float() for _, metrics in window]).mean())
+        self.training.rows.append(row)
+
+    def _log_every(self) -> int:
+        return max(1, (self.settings.iterations or 20_000) // 400)
+
+    def _fraction_here(self) -> float:
+        if self.settings.iterations is not None:
+            return self.training.iteration / self.settings.iterations
+        return self.training.seconds / 60 / self.settings.minutes
+
+    def _fraction(self) -> float:
+        fraction = self._fraction_here()
+        return fraction if self.settings.iterations is not None else self.processes.agree(fraction, self.device)
+
+    def _checkpoint(self, on_checkpoint: Callable[[Training], None]) -> None:
+        if not self.processes.leads:
+            return
+        state = {
+            "identity": self.identity,
+            "parts": self.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "iteration": self.training.iteration,
+            "seconds": self.training.seconds,
+            "rows": self.training.rows,
+        }
+        save_checkpoint(self.folder, state)
+        on_checkpoint(self.training)
+
+    def _restore(self) -> None:
+        state = load_checkpoint(self.folder, self.identity, self.device)
+        self.module.load_state_dict(state["parts"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.training = Training(state["iteration"], state["seconds"], state["rows"])

@@ -1,0 +1,68 @@
+"""A scan made ready for patches: axes along L, P, S, one spacing, normalised intensities, body mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from SSLFewShotLib.imaging.body import body_mask
+from SSLFewShotLib.imaging.resampling import resample
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.sampling.extent import Extent
+from SSLFewShotLib.sampling.intensity import Intensity
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a scan is prepared.
+
+    step: distance of two samples of a patch, in units of `extent`; also the prepared grid's spacing, so that
+        a patch is read at whole voxels apart (one interpolation weight a patch and axis).
+    """
+
+    extent: Extent
+    intensity: Intensity
+    step: float
+
+    def __call__(self, volume: Volume) -> PreparedScan:
+        """Resample to an LPS-aligned grid that covers the scan (anti-aliased), and normalise."""
+        corners = volume.corners()
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        unit = self.extent.unit_mm(high - low)
+        spacing = unit * self.step
+        size = np.maximum(np.round((high - low) / spacing), 1).astype(int)
+        origin = (low + high) / 2 - spacing * (size - 1) / 2
+        matrix = np.diag([*spacing, 1.0])
+        matrix[:3, 3] = origin
+        grid = Volume(np.broadcast_to(np.int8(0), size[::-1]), matrix, volume.name, volume.modality)
+        resampled = resample(volume, grid)
+        body = body_mask(resampled)
+        values = self.intensity.apply(resampled.array, body)
+        return PreparedScan(torch.from_numpy(values), torch.from_numpy(body), origin, spacing, unit, volume.name)
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """values, body: (K, J, I) float32 and bool, K along S, J along P, I along L.
+
+    origin, spacing: (3,) LPS mm of voxel (0, 0, 0) and between voxels.
+    unit: (3,) mm of one unit of the extent along L, P, S.
+    """
+
+    values: torch.Tensor
+    body: torch.Tensor
+    origin: np.ndarray
+    spacing: np.ndarray
+    unit: np.ndarray
+    name: str = "scan"
+
+    def indices(self, points: np.ndarray) -> np.ndarray:
+        """(N, 3) LPS mm to (N, 3) continuous indices (i, j, k)."""
+        return (np.asarray(points, dtype=np.float64) - self.origin) / self.spacing
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the voxels and the mask."""
+        return self.values.numel() * 4 + self.body.numel()

@@ -1,0 +1,107 @@
+"""From probabilities on a lattice to labels and confidence on a scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from SSLFewShotLib.imaging.labelmap import LabelMap, Segment
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.progress import Progress, ignore_progress
+
+_SLAB_VOXELS = 2_000_000
+
+
+def labels_from_probabilities(
+    volume: Volume,
+    probabilities: np.ndarray,
+    origin: np.ndarray,
+    spacing: float,
+    segments: Sequence[Segment],
+    overlapping: bool = False,
+    largest_component: bool = False,
+    progress: Progress = ignore_progress,
+) -> tuple[LabelMap, Volume]:
+    """Interpolate probabilities linearly to the scan's grid and decide.
+
+    probabilities: (S, K, J, I) on a lattice along L, P, S with the given origin (LPS mm) and spacing (mm).
+
+    Without overlap a voxel gets the likeliest of all segments and background (what is left to 1); with overlap
+    it gets every segment that is likelier than not. Confidence is the probability of the decision. Works
+    through the scan in slabs, and only where any probability is above 0.
+    """
+    shape = volume.array.shape[:3]
+    winner = np.zeros(shape, np.uint8 if len(segments) < 256 else np.int16)
+    confidence = np.ones(shape, np.float32)
+    masks = [np.zeros(shape, bool) for _ in segments] if overlapping else []
+    possible = probabilities.max(axis=0) > 0
+    box = _box_on_grid(volume, possible, origin, spacing)
+    if box is None:
+        progress(1.0, "nothing found")
+    else:
+        # (i, j, k) of the scan to (i, j, k) of the lattice, in one affine step.
+        matrix = volume.ijkToLps[:3, :3] / spacing
+        shift = (volume.ijkToLps[:3, 3] - origin) / spacing
+        rows = max(1, _SLAB_VOXELS // max(1, (box[1].stop - box[1].start) * (box[2].stop - box[2].start)))
+        for k in range(box[0].start, box[0].stop, rows):
+            progress((k - box[0].start) / (box[0].stop - box[0].start), "interpolating to the scan's grid")
+            slab = (slice(k, min(k + rows, box[0].stop)), box[1], box[2])
+            grid = np.meshgrid(*(np.arange(s.start, s.stop, dtype=np.float32) for s in slab), indexing="ij")
+            ijk = np.stack([part.ravel() for part in grid[::-1]])
+            where = (matrix.astype(np.float32) @ ijk + shift.astype(np.float32)[:, None])[::-1]
+            found = np.stack([ndimage.map_coordinates(p, where, order=1, mode="nearest") for p in probabilities])
+            size = tuple(s.stop - s.start for s in slab)
+            if overlapping:
+                for mask, p in zip(masks, found, strict=True):
+                    mask[slab] = (p > 0.5).reshape(size)
+                confidence[slab] = np.maximum(found, 1 - found).min(axis=0).reshape(size)
+            else:
+                rest = np.maximum(1 - found.sum(axis=0), 0)
+                best = found.argmax(axis=0)
+                highest = found[best, np.arange(found.shape[1])]
+                winner[slab] = np.where(highest > rest, best + 1, 0).reshape(size)
+                total = np.maximum(found.sum(axis=0) + rest, 1e-6)
+                confidence[slab] = (np.maximum(highest, rest) / total).reshape(size)
+    if not overlapping:
+        masks = [winner == number + 1 for number in range(len(segments))]
+    if largest_component:
+        masks = [largest_piece(mask) for mask in masks]
+    name = f"{volume.name} segmentation"
+    if overlapping:
+        named = {segment.name: mask for segment, mask in zip(segments, masks, strict=True)}
+        return LabelMap.from_masks(volume, named, list(segments), name), volume.with_array(confidence)
+    labels = np.zeros_like(winner)
+    for segment, mask in zip(segments, masks, strict=True):
+        labels[mask] = segment.value
+    return LabelMap(labels, volume.ijkToLps, name, segments=list(segments)), volume.with_array(confidence)
+
+
+def largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest connected piece (26 neighbours) of a (K, J, I) mask."""
+    if not mask.any():
+        return mask
+    ranges = [np.flatnonzero(mask.any(axis=tuple(o for o in range(3) if o != a))) for a in range(3)]
+    box = tuple(slice(r[0], r[-1] + 1) for r in ranges)
+    pieces, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
+    if count < 2:
+        return mask
+    kept = np.zeros_like(mask)
+    kept[box] = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    return kept
+
+
+def _box_on_grid(volume: Volume, possible: np.ndarray, origin: np.ndarray, spacing: float) -> tuple | None:
+    """The slices (k, j, i) of the scan's grid that hold every lattice cell with a possible segment."""
+    if not possible.any():
+        return None
+    nodes = np.argwhere(possible)[:, ::-1]
+    low, high = nodes.min(axis=0) - 1, nodes.max(axis=0) + 1
+    corners = np.array([[(low, high)[bit][a] for a, bit in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])
+    ijk = volume.indices_from_points(origin + spacing * corners)
+    start = np.clip(np.floor(ijk.min(axis=0)), 0, np.array(volume.size)).astype(int)
+    stop = np.clip(np.ceil(ijk.max(axis=0)) + 1, 0, np.array(volume.size)).astype(int)
+    if (stop <= start).any():
+        return None
+    return tuple(slice(int(a), int(b)) for a, b in zip(start[::-1], stop[::-1], strict=True))

@@ -1,0 +1,201 @@
+"""Segmentation by the labels of the nearest support vectors (context-feature paper, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from SSLFewShotLib.descriptors.descriptor import Descriptor
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.body import body_mask
+from SSLFewShotLib.imaging.labelmap import LabelMap
+from SSLFewShotLib.imaging.support import SupportSet
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.segmentation.decision import labels_from_probabilities
+from SSLFewShotLib.segmentation.lattice import Lattice
+from SSLFewShotLib.segmentation.neighbours import NeighbourIndex
+from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.support_vectors import draw_support_points
+
+_REFINE_FROM = 0.05
+"""A fine node is described where the coarse ones around give any segment at least this probability."""
+
+
+class KnnSegmenter(Segmenter):
+    """k nearest neighbours in descriptor space, over all supports pooled.
+
+    descriptor: what describes voxels.
+    k: neighbours that vote (paper: 21).
+    spacing: mm between the finest points that are classified (paper: every 4th voxel, 6 mm); None takes a
+        30th of the descriptor's unit. Every second point is classified first, the ones between only where a
+        structure is possible.
+    spatial_weight: 0 leaves the place out; else the distance of two points' places, relative to the body's
+        box, counts this many times the typical distance of two vectors.
+    index: "exact" or "approximate".
+    per_segment, background: support points for each segment and for the background, over all supports.
+    background_weight: 1 lets a background point vote for all the tissue that it stands for, 0 for itself.
+    largest_component: keep the largest piece of each segment only.
+
+    After `fit`: segments_, index_, scale_ (typical squared distance of two vectors), recall_.
+    """
+
+    name = "knn"
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        k: int = 21,
+        spacing: float | None = None,
+        spatial_weight: float = 0.0,
+        index: str = "exact",
+        per_segment: int = 800,
+        background: int = 8000,
+        background_weight: float = 0.5,
+        largest_component: bool = True,
+        seed: int = 0,
+    ):
+        if k < 1:
+            raise InputError(f"k = {k}: at least one neighbour is needed")
+        self.descriptor = descriptor
+        self.k = k
+        self.spacing = spacing
+        self.spatial_weight = spatial_weight
+        self.index = index
+        self.per_segment = per_segment
+        self.background = background
+        self.background_weight = background_weight
+        self.largest_component = largest_component
+        self.seed = seed
+
+    def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> KnnSegmenter:
+        """Describe points of every support and index them."""
+        rng = np.random.default_rng(self.seed)
+        vectors, members, weights, known = [], [], [], []
+        for number, (volume, _) in enumerate(support):
+            report = portion(progress, number / len(support), (number + 1) / len(support))
+            points = draw_support_points(
+                volume,
+                body_mask(volume),
+                support.masks(number),
+                len(support.segments),
+                rng,
+                max(50, self.per_segment // len(support)),
+                max(500, self.background // len(support)),
+            )
+            described = self.descriptor.describe(volume, points.points, report)
+            lattice = Lattice(volume, self.descriptor, self._spacing(volume))
+            low, high = lattice.box
+            vectors.append((described, (points.points - low) / (high - low)))
+            members.append(points.member)
+            weights.append(points.weight)
+            marked = np.zeros(len(support.segments), bool)
+            marked[[segment.value - 1 for segment in support.marked(number)]] = True
+            known.append(np.broadcast_to(marked, points.member.shape))
+        self.segments_ = list(support.segments)
+        self.overlapping_ = any(labels.overlapping for _, labels in support)
+        self.members_ = np.concatenate(members)
+        self.known_ = np.concatenate(known)
+        self.weights_ = self._vote_weights(np.concatenate(weights))
+        described = np.concatenate([v for v, _ in vectors])
+        self.scale_ = _typical_squared_distance(described, rng)
+        self.index_ = NeighbourIndex(
+            self._with_place(described, np.concatenate([p for _, p in vectors])), self.index, self.seed
+        )
+        self.recall_ = self.index_.recall
+        return self
+
+    def lattice(self, volume: Volume) -> Lattice:
+        """The points of a scan that will be classified; keep it to classify the same scan again at little cost."""
+        return Lattice(volume, self.descriptor, self._spacing(volume))
+
+    def predict(
+        self, volume: Volume, progress: Progress = ignore_progress, lattice: Lattice | None = None
+    ) -> tuple[LabelMap, Volume]:
+        """Classify the lattice, coarse then fine, and interpolate the probabilities to the scan's own grid."""
+        lattice = lattice or self.lattice(volume)
+        probabilities = self.lattice_probabilities(lattice, portion(progress, 0.0, 0.9))
+        labels, confidence = labels_from_probabilities(
+            volume,
+            probabilities,
+            lattice.origin,
+            lattice.spacing,
+            self.segments_,
+            self.overlapping_,
+            self.largest_component,
+            portion(progress, 0.9, 1.0),
+        )
+        return labels, confidence
+
+    def lattice_probabilities(self, lattice: Lattice, progress: Progress = ignore_progress) -> np.ndarray:
+        """(S, K, J, I) float32: the probability of each segment at each node; 0 outside the body."""
+        coarse_shape = tuple((n + 1) // 2 for n in lattice.shape)
+        coarse = np.zeros((len(self.segments_), *coarse_shape), np.float32)
+        nodes = lattice.coarse_nodes()
+        at = np.unravel_index(nodes, lattice.shape)
+        coarse[:, at[0] // 2, at[1] // 2, at[2] // 2] = self._vote(lattice, nodes, portion(progress, 0.0, 0.5)).T
+        # Linear interpolation at the nodes between; beyond the last coarse node the border repeats.
+        where = np.meshgrid(*(np.arange(n) / 2 for n in lattice.shape), indexing="ij")
+        fine = np.stack([ndimage.map_coordinates(part, where, order=1, mode="nearest") for part in coarse])
+        possible = ndimage.grey_dilation(coarse.max(axis=0), size=3) > _REFINE_FROM
+        possible = ndimage.map_coordinates(possible.astype(np.float32), where, order=0, mode="nearest") > 0
+        nodes = np.flatnonzero(possible & lattice.body)
+        flat = fine.reshape(len(fine), -1)
+        flat[:, nodes] = self._vote(lattice, nodes, portion(progress, 0.5, 1.0)).T
+        fine *= lattice.body
+        return fine
+
+    def provenance(self) -> dict[str, Any]:
+        settings = {
+            "k": self.k,
+            "spacing_mm": self.spacing,
+            "spatial_weight": self.spatial_weight,
+            "index": self.index,
+            "per_segment": self.per_segment,
+            "background": self.background,
+            "background_weight": self.background_weight,
+            "largest_component": self.largest_component,
+            "seed": self.seed,
+        }
+        return {"method": self.name, "descriptor": self.descriptor.provenance(), "settings": settings}
+
+    def _spacing(self, volume: Volume) -> float:
+        if self.spacing is not None:
+            return self.spacing
+        return float(self.descriptor.prepare(volume).unit.min()) / 30
+
+    def _vote_weights(self, volumes: np.ndarray) -> np.ndarray:
+        """mm³ a point stands for to the weight of its vote, 1 on average over the foreground."""
+        inside = self.members_.any(axis=1)
+        return (volumes / volumes[inside].mean()) ** self.background_weight if inside.any() else volumes * 0 + 1
+
+    def _with_place(self, vectors: np.ndarray, places: np.ndarray) -> np.ndarray:
+        if self.spatial_weight == 0:
+            return vectors
+        return np.concatenate(
+            [vectors, places * self.spatial_weight * np.sqrt(self.scale_)], axis=1, dtype=np.float32
+        )
+
+    def _vote(self, lattice: Lattice, nodes: np.ndarray, progress: Progress) -> np.ndarray:
+        """(N, S) float32 probabilities by the distance-weighted vote of the k nearest support points.
+
+        A neighbour at squared distance d² weighs exp(−d²/d̄²), d̄² being the mean over the k neighbours; a
+        support that has not marked a segment has no say on it.
+        """
+        vectors = lattice.vectors(nodes, portion(progress, 0.0, 0.8))
+        distances, rows = self.index_.search(
+            self._with_place(vectors, lattice.positions(nodes)), self.k, portion(progress, 0.8, 1.0)
+        )
+        votes = np.exp(-distances / np.maximum(distances.mean(axis=1, keepdims=True), 1e-12))
+        votes = votes * self.weights_[rows] * (rows >= 0)
+        for_segment = np.einsum("nk,nks->ns", votes, self.members_[rows], dtype=np.float32)
+        of_all = np.einsum("nk,nks->ns", votes, self.known_[rows], dtype=np.float32)
+        return (for_segment / np.maximum(of_all, 1e-12)).astype(np.float32)
+
+
+def _typical_squared_distance(vectors: np.ndarray, rng: np.random.Generator) -> float:
+    """Mean squared distance of two vectors drawn at random."""
+    first, second = rng.integers(len(vectors), size=(2, 4096))
+    return float(((vectors[first] - vectors[second]) ** 2).sum(axis=1).mean()) or 1.0
