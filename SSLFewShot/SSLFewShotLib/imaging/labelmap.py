@@ -52,10 +52,9 @@ class LabelMap(Volume):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.array = _as_labels(self.array, self.name)
+        self.array = as_labels(self.array, self.name)
         if not self.segments:
-            present = [int(v) for v in np.unique(self.array) if v != 0]
-            self.segments = [Segment(v, f"Segment_{v}", default_colour(v)) for v in present]
+            self.segments = [Segment(v, f"Segment_{v}", default_colour(v)) for v in present_values(self.array)]
         values = [segment.value for segment in self.segments]
         if len(set(values)) != len(values) or min(values, default=1) < 1:
             raise InputError(
@@ -111,7 +110,17 @@ class LabelMap(Volume):
         return cls(array, grid.ijkToLps, name, segments=segments, layers=where if len(layers) > 1 else {})
 
 
-def _as_labels(array: np.ndarray, name: str) -> np.ndarray:
+def present_values(array: np.ndarray) -> list[int]:
+    """The label values other than 0 that occur in an array of labels, ascending."""
+    # Plane by plane: np.unique would sort a copy of the whole scan.
+    found: set[int] = set()
+    for plane in array:
+        found.update(np.flatnonzero(np.bincount(plane.ravel())).tolist())
+    return sorted(found - {0})
+
+
+def as_labels(array: np.ndarray, name: str) -> np.ndarray:
+    """The array as uint8 or int16 labels; InputError for values that are not whole numbers from 0 to 32767."""
     if array.dtype == bool:
         return array.astype(np.uint8)
     if not np.isfinite(array).all() if array.dtype.kind == "f" else False:
