@@ -113,8 +113,8 @@ def test_a_missing_or_empty_folder_is_refused(tmp_path, find):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a_seg.nii.gz", True), ("a.seg.nrrd", True), ("a-Mask.nrrd", True), ("labels.mha", True), ("a_ct.nrrd", False),
-     ("unmask.nrrd", False), ("a_seg_ct.nrrd", False)],
+    [("a_seg.nii.gz", True), ("a.seg.nrrd", True), ("a-Mask.nrrd", True), ("labels.mha", True),
+     ("a_ct.nrrd", False), ("unmask.nrrd", False), ("a_seg_ct.nrrd", False)],
 )  # fmt: skip
 def test_a_label_file_is_known_by_its_ending(name, expected):
     assert is_label_file(name) is expected
@@ -140,17 +140,13 @@ def test_a_single_scan_or_series_can_be_named_itself(tmp_path):
 
 def test_a_dicom_folder_can_be_the_image_of_a_case(tmp_path):
     write_series(tmp_path / "pt_013_ct")
-    grid = find_cases(tmp_path)[0]
-    volume, labels = None, LabelMap(np.ones((5, 4, 6), np.uint8), _matrix(), "x")
-    write_labels(labels, tmp_path / "pt_013_seg.nrrd")
+    assert find_cases(tmp_path) == [Case("pt_013", tmp_path / "pt_013_ct", None)]
+    matrix = np.array([[0.9, 0, 0, 10], [0, 0.7, 0, 20], [0, 0, 2.5, 30], [0, 0, 0, 1.0]])
+    write_labels(LabelMap(np.ones((5, 4, 6), np.uint8), matrix), tmp_path / "pt_013_seg.nrrd")
     cases = find_cases(tmp_path)
-    assert grid.labels is None and cases == [Case("pt_013", tmp_path / "pt_013_ct", tmp_path / "pt_013_seg.nrrd")]
+    assert cases == [Case("pt_013", tmp_path / "pt_013_ct", tmp_path / "pt_013_seg.nrrd")]
     volume, labels = read_case(cases[0])
     assert volume.modality == "CT" and labels.same_grid(volume)
-
-
-def _matrix() -> np.ndarray:
-    return np.array([[0.9, 0, 0, 10], [0, 0.7, 0, 20], [0, 0, 2.5, 30], [0, 0, 0, 1.0]])
 
 
 CASES = [Case(name, Path(f"{name}_ct.nrrd")) for name in ("pt_004", "pt_013", "pt_130", "phantom")]

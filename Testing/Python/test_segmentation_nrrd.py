@@ -9,6 +9,7 @@ import SimpleITK as sitk  # noqa: N813 - the name it goes by
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging import LabelMap, Segment, Volume
 from SSLFewShotLib.imaging.files import read_labels, read_volume, write_labels
+from SSLFewShotLib.imaging.labelmap import default_colour
 
 TERM = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
@@ -16,6 +17,7 @@ TERM = (
 )
 AXES = np.array([[0.8, -0.6, 0], [0.48, 0.64, -0.6], [0.36, 0.48, 0.8]]) @ np.diag([0.9, 1.5, 3.0])
 SHEARED = AXES @ np.array([[1, 0.1, 0], [0, 1, 0.2], [0, 0, 1.0]])
+GEOMETRIES = {"oblique": AXES, "flipped": AXES @ np.diag([-1, 1, 1]), "sheared": SHEARED}
 ORIGIN = np.array([-20.5, 33.0, 100.125])
 
 
@@ -62,9 +64,7 @@ def test_names_colours_terminology_and_overlap_of_slicers_file_are_read(tmp_path
     assert (labels.mask("aorta") & labels.mask("tumour")).any()
 
 
-@pytest.mark.parametrize(
-    "axes", [AXES, AXES @ np.diag([-1, 1, 1]), SHEARED], ids=["oblique", "flipped", "sheared"]
-)
+@pytest.mark.parametrize("axes", GEOMETRIES.values(), ids=GEOMETRIES)
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
 def test_any_number_of_layers_lies_where_the_file_says(tmp_path, axes, count, rng):
     layers = rng.integers(0, 2, (count, 6, 5, 4)).astype(np.uint8)
@@ -134,9 +134,7 @@ def test_a_segment_that_the_file_cannot_hold_is_refused(tmp_path, key, value, pa
 def test_an_unreadable_colour_gets_a_default_one(tmp_path):
     layers, keys = two_layers()
     slicer_file(tmp_path / "x.seg.nrrd", layers, keys | {"Segment0_Color": "red"})
-    assert read_labels(tmp_path / "x.seg.nrrd").segments[0].colour == pytest.approx(
-        (230 / 255, 25 / 255, 75 / 255)
-    )
+    assert read_labels(tmp_path / "x.seg.nrrd").segments[0].colour == default_colour(1)
 
 
 def test_several_layers_are_no_image(tmp_path):
@@ -164,15 +162,13 @@ def matrix(axes: np.ndarray) -> np.ndarray:
     return result
 
 
-@pytest.mark.parametrize(
-    "axes", [AXES, AXES @ np.diag([1, -1, 1]), SHEARED], ids=["oblique", "flipped", "sheared"]
-)
+@pytest.mark.parametrize("axes", GEOMETRIES.values(), ids=GEOMETRIES)
 def test_what_is_written_comes_back_whole(tmp_path, axes):
     labels = overlapping(matrix(axes))
     write_labels(labels, tmp_path / "x.seg.nrrd")
     again = read_labels(tmp_path / "x.seg.nrrd")
     assert np.array_equal(again.array, labels.array) and again.array.dtype == np.int16
-    assert np.array_equal(again.ijkToLps, labels.ijkToLps) or again.same_grid(labels, 1e-9)
+    assert np.allclose(again.ijkToLps, labels.ijkToLps, rtol=0, atol=1e-12)
     assert again.layers == labels.layers and again.overlapping
     assert again.segments == labels.segments
     assert again.segments[0].tags == {"Segmentation.Status": "completed", "ID": "my id"}
@@ -184,10 +180,15 @@ def test_what_is_written_is_what_pynrrd_and_itk_read(tmp_path):
     array, header = nrrd.read(str(tmp_path / "x.seg.nrrd"))
     assert header["kinds"] == ["list", "domain", "domain", "domain"]
     assert header["space"] == "left-posterior-superior" and header["encoding"] == "gzip"
-    assert np.array_equal(array.T, np.moveaxis(labels.array, -1, -1))
+    assert np.array_equal(array.T, labels.array)
     assert np.allclose(header["space directions"][1:], SHEARED.T) and np.allclose(header["space origin"], ORIGIN)
     assert (header["Segment0_ID"], header["Segment0_LabelValue"], header["Segment0_Layer"]) == ("my id", "4", "0")
     assert header["Segment0_Extent"] == "0 5 0 4 0 3"
+    # Slicer takes the grid from here when it edits and saves again: ijkToRas, then the extent.
+    name, *numbers = re.split(r"[|;]", header["Segmentation_ConversionParameters"])
+    to_ras = np.reshape([float(n) for n in numbers[:16]], (4, 4))
+    assert name == "Reference image geometry" and numbers[16:22] == ["0", "5", "0", "4", "0", "3"]
+    assert np.allclose(to_ras, np.diag([-1, -1, 1, 1]) @ labels.ijkToLps)
     assert f"TerminologyEntry:{TERM}|" in header["Segment0_Tags"]
 
     image = sitk.ReadImage(str(tmp_path / "x.seg.nrrd"))

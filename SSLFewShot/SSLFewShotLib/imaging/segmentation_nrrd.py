@@ -170,7 +170,7 @@ def _keys(labels: LabelMap) -> list[str]:
     extent = " ".join(f"0 {n - 1}" for n in labels.size)
     keys = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
-        "Segmentation_ConversionParameters": "",
+        "Segmentation_ConversionParameters": f"Reference image geometry|{_geometry(labels)}|&",
         # Slicer up to 5.2 reads the older name of the same field.
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_SourceRepresentation": "Binary labelmap",
@@ -199,6 +199,13 @@ def _keys(labels: LabelMap) -> list[str]:
             prefix + "Tags": "".join(f"{key}:{value}|" for key, value in tags.items()),
         }
     return [f"{key}:={_escaped(value)}" for key, value in keys.items()]
+
+
+def _geometry(labels: LabelMap) -> str:
+    """The grid as vtkSegmentationConverter::SerializeImageGeometry writes it: ijkToRas and extent."""
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ labels.ijkToLps
+    extent = [bound for n in labels.size for bound in (0, n - 1)]
+    return "".join(f"{number!r};" for number in [*to_ras.ravel().tolist(), *extent])
 
 
 def _escaped(value: str) -> str:
