@@ -189,10 +189,10 @@ class KnnSegmenter(Segmenter):
             self._with_place(vectors, lattice.positions(nodes)), self.k, portion(progress, 0.8, 1.0)
         )
         votes = np.exp(-distances / np.maximum(distances.mean(axis=1, keepdims=True), 1e-12))
-        votes = votes * self.weights_[rows] * (rows >= 0)
-        for_segment = np.einsum("nk,nks->ns", votes, self.members_[rows], dtype=np.float32)
-        of_all = np.einsum("nk,nks->ns", votes, self.known_[rows], dtype=np.float32)
-        return (for_segment / np.maximum(of_all, 1e-12)).astype(np.float32)
+        votes = (votes * self.weights_[rows] * (rows >= 0)).astype(np.float32)
+        for_segment = np.einsum("nk,nks->ns", votes, self.members_[rows])
+        of_all = np.einsum("nk,nks->ns", votes, self.known_[rows])
+        return for_segment / np.maximum(of_all, 1e-12)
 
 
 def _typical_squared_distance(vectors: np.ndarray, rng: np.random.Generator) -> float:
