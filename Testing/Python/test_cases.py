@@ -131,6 +131,16 @@ def test_every_scan_below_a_folder_is_found_and_labels_are_not(folder):
     ]  # fmt: skip
 
 
+def test_images_beside_dicom_slices_and_folders_linked_to_themselves_are_found_once(tmp_path):
+    write_series(tmp_path / "a")
+    (tmp_path / "a" / "x.nrrd").touch()
+    try:
+        (tmp_path / "a" / "again").symlink_to(tmp_path, target_is_directory=True)
+    except OSError:
+        pytest.skip("links are not allowed here")
+    assert find_scans(tmp_path) == [tmp_path / "a", tmp_path / "a" / "x.nrrd"]
+
+
 def test_a_single_scan_or_series_can_be_named_itself(tmp_path):
     write_series(tmp_path / "series")
     write_volume(Volume(np.zeros((2, 2, 2)), np.eye(4)), tmp_path / "x.nrrd")

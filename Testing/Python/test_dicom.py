@@ -77,6 +77,13 @@ def test_a_series_is_sorted_by_position_and_rescaled(tmp_path):
     assert (volume.modality, volume.name) == ("CT", "scan")
 
 
+def test_reading_a_series_reports_its_progress(tmp_path):
+    write_series(tmp_path)
+    fractions = []
+    read_volume(tmp_path, lambda fraction, message: fractions.append(fraction))
+    assert len(fractions) == 10 and fractions == sorted(fractions) and 0 <= fractions[-1] <= 1
+
+
 def test_nothing_that_names_the_patient_is_kept(tmp_path):
     write_series(tmp_path)
     volume = read_volume(tmp_path)

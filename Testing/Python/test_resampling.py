@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy import ndimage
-from SSLFewShotLib.errors import InputError, InputWarning
+from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.imaging import LabelMap, Segment, Volume
 from SSLFewShotLib.imaging.files import read_labels, read_volume
 from SSLFewShotLib.imaging.resampling import grid_like, labels_on_grid, resample, resample_labels
@@ -189,6 +189,18 @@ def test_slabs_give_the_same_as_one_piece(axes, rng, monkeypatch):
     whole = resample(volume, grid).array
     monkeypatch.setattr("SSLFewShotLib.imaging.resampling._SLAB", 100)
     assert np.allclose(resample(volume, grid).array, whole)
+
+
+@pytest.mark.parametrize("axes", [np.eye(3), rotation(20)])
+@pytest.mark.parametrize("order", [0, 1])
+def test_resampling_can_be_cancelled(axes, order):
+    volume = Volume(np.zeros((5, 5, 5)), np.eye(4))
+
+    def cancel(fraction, message):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        resample(volume, Volume(volume.array, affine(axes)), order, progress=cancel)
 
 
 def test_a_flat_scan_of_one_slice_can_be_resampled():

@@ -131,6 +131,16 @@ def test_a_segment_that_the_file_cannot_hold_is_refused(tmp_path, key, value, pa
     assert "x.seg.nrrd" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_name_in_latin_1_is_read_and_can_be_written_again(tmp_path):
+    layers, keys = two_layers()
+    slicer_file(tmp_path / "x.seg.nrrd", layers, keys | {"Segment0_Name": "Groesse"})
+    content = (tmp_path / "x.seg.nrrd").read_bytes()
+    (tmp_path / "x.seg.nrrd").write_bytes(content.replace(b"Groesse", "Größe".encode("latin-1")))
+    labels = read_labels(tmp_path / "x.seg.nrrd")
+    write_labels(labels, tmp_path / "y.seg.nrrd")
+    assert read_labels(tmp_path / "y.seg.nrrd").segments[0].name == labels.segments[0].name == "Größe"
+
+
 def test_an_unreadable_colour_gets_a_default_one(tmp_path):
     layers, keys = two_layers()
     slicer_file(tmp_path / "x.seg.nrrd", layers, keys | {"Segment0_Color": "red"})

@@ -19,6 +19,7 @@ from SSLFewShotLib.imaging.files import file_format, read_labels, read_volume, s
 from SSLFewShotLib.imaging.labelmap import LabelMap
 from SSLFewShotLib.imaging.resampling import labels_on_grid
 from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
 
 LABEL_ENDINGS = ("seg", "segmentation", "label", "labels", "labelmap", "mask", "masks")
 
@@ -67,14 +68,15 @@ def find_scans(path: Path | str) -> list[Path]:
 
 def _entries_below(folder: Path) -> list[Path]:
     """Image files and DICOM folders at or below a folder, sorted."""
-    if holds_dicom(folder):
-        return [folder]
-    found: list[Path] = []
+    found = [folder] if holds_dicom(folder) else []
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            found += _entries_below(entry)
+            # A link back to a folder above would go round for ever.
+            found += (
+                [] if entry.resolve() in (folder.resolve(), *folder.resolve().parents) else _entries_below(entry)
+            )
         elif file_format(entry) not in ("", ".dcm"):
             found.append(entry)
     return found
@@ -227,12 +229,12 @@ def _number(identity: str) -> int | None:
     return int(digits[-1]) if digits else None
 
 
-def read_case(case: Case) -> tuple[Volume, LabelMap]:
+def read_case(case: Case, progress: Progress = ignore_progress) -> tuple[Volume, LabelMap]:
     """Read a case's image and its labels, brought to the image's grid (see `resampling.labels_on_grid`).
 
     Raises InputError when the case has no labels or a file cannot be used.
     """
     if case.labels is None:
         raise InputError(f"{case.image}: the case {case.id} has no labels; mark it, or choose another case")
-    volume = read_volume(case.image)
-    return volume, labels_on_grid(read_labels(case.labels), volume)
+    volume = read_volume(case.image, portion(progress, 0, 0.6))
+    return volume, labels_on_grid(read_labels(case.labels, portion(progress, 0.6, 1)), volume)

@@ -19,6 +19,7 @@ import SimpleITK as sitk  # noqa: N813 - the name it goes by
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging import itk_images
 from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
 
 _IO = "GDCMImageIO"
 _MODALITY, _SERIES_UID, _SERIES_NUMBER = "0008|0060", "0020|000e", "0020|0011"
@@ -78,7 +79,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (folder / name for name in names if name.upper() != "DICOMDIR")
 
 
-def read_dicom_folder(folder: Path | str) -> Volume:
+def read_dicom_folder(folder: Path | str, progress: Progress = ignore_progress) -> Volume:
     """Read the one DICOM series that lies in a folder.
 
     array: rescaled values (HU for CT), slices in ascending position along the normal of the slices.
@@ -88,7 +89,7 @@ def read_dicom_folder(folder: Path | str) -> Volume:
     `InputWarning` when the slices are unevenly spaced.
     """
     folder = Path(folder)
-    series = _series(folder)
+    series = _series(folder, portion(progress, 0, 0.5))
     if len(series) > 1:
         shown = "; ".join(_described(uid, slices) for uid, slices in list(series.items())[:5])
         more = f"; and {len(series) - 5} more" if len(series) > 5 else ""
@@ -96,16 +97,16 @@ def read_dicom_folder(folder: Path | str) -> Volume:
             f"{folder}: one DICOM series was expected, there are {len(series)} ({shown}{more}); move each into a "
             "folder of its own and name one"
         )
-    return _volume(folder, next(iter(series.values())))
+    return _volume(folder, next(iter(series.values())), portion(progress, 0.5, 1))
 
 
-def read_dicom_series(folder: Path | str, series_uid: str) -> Volume:
+def read_dicom_series(folder: Path | str, series_uid: str, progress: Progress = ignore_progress) -> Volume:
     """Read the series with this Series Instance UID from a folder that holds several; errors as above."""
     folder = Path(folder)
-    series = _series(folder)
+    series = _series(folder, portion(progress, 0, 0.5))
     if series_uid not in series:
         raise InputError(f"{folder}: no series {series_uid}; there are {', '.join(series)}")
-    return _volume(folder, series[series_uid])
+    return _volume(folder, series[series_uid], portion(progress, 0.5, 1))
 
 
 def read_dicom_file(path: Path | str) -> Volume:
@@ -120,7 +121,7 @@ def read_dicom_file(path: Path | str) -> Volume:
     return _multi_frame(path, only)
 
 
-def _series(folder: Path) -> dict[str, list[_Slice]]:
+def _series(folder: Path, progress: Progress) -> dict[str, list[_Slice]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; check the name")
     candidates = list(_files(folder))
@@ -129,7 +130,8 @@ def _series(folder: Path) -> dict[str, list[_Slice]]:
     dicom = dicom or [path for path in candidates if path.suffix.lower() in ("", ".dcm", ".ima")]
     series: dict[str, list[_Slice]] = {}
     others: list[Path] = []
-    for path in dicom:
+    for number, path in enumerate(dicom):
+        progress(number / len(dicom), f"Reading {folder.name}")
         try:
             found = _Slice(path, itk_images.read_header(path, _IO))
         except InputError:
@@ -167,7 +169,7 @@ def _described(uid: str, slices: list[_Slice]) -> str:
     )
 
 
-def _volume(folder: Path, slices: list[_Slice]) -> Volume:
+def _volume(folder: Path, slices: list[_Slice], progress: Progress) -> Volume:
     if any(item.frames > 1 for item in slices):
         if len(slices) > 1:
             raise InputError(
@@ -177,7 +179,7 @@ def _volume(folder: Path, slices: list[_Slice]) -> Volume:
         return _multi_frame(folder, slices[0])
     _check_alike(folder, slices)
     slices, matrix = _arranged(folder, slices)
-    array = _stacked(folder, slices)
+    array = _stacked(slices, progress, folder.name)
     return Volume(array, matrix, folder.name, slices[0].tag(_MODALITY))
 
 
@@ -222,8 +224,8 @@ def _arranged(folder: Path, slices: list[_Slice]) -> tuple[list[_Slice], np.ndar
     if steps.min() < 1e-3 or usual < 1e-3:
         twice = slices[int(np.argmin(steps)) + 1].path.name
         raise InputError(
-            f"{folder}: several slices lie at the same place ({twice}); this is a series over time or of several "
-            "echoes: export one of its scans into a folder of its own"
+            f"{folder}: several slices lie at the same place ({twice}); the series is over time, of several "
+            "echoes or has files twice: export one scan into a folder of its own"
         )
     if steps.max() > _MISSING * usual:
         gap = int(np.argmax(steps))
@@ -247,11 +249,12 @@ def _arranged(folder: Path, slices: list[_Slice]) -> tuple[list[_Slice], np.ndar
     return slices, matrix
 
 
-def _stacked(folder: Path, slices: list[_Slice]) -> np.ndarray:
+def _stacked(slices: list[_Slice], progress: Progress, name: str) -> np.ndarray:
     """(K, J, I) voxels in the smallest type that holds every slice's rescaled values."""
     kinds = {item.header.GetPixelID() for item in slices}
     stack: np.ndarray | None = None
     for number, item in enumerate(slices):
+        progress(number / len(slices), f"Reading {name}")
         plane = itk_images.array_of(itk_images.read_image(item.path, _IO)).reshape(item.header.GetSize()[1::-1])
         if stack is None:
             # Slices of one PET scan can each have a slope of their own, whole or not.

@@ -31,6 +31,7 @@ from SSLFewShotLib.imaging.nifti import (
 from SSLFewShotLib.imaging.segmentation_nrrd import has_segments, labels_from_segmentation, write_segmentation
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.outputs import refuse_existing, written_atomically
+from SSLFewShotLib.progress import Progress, ignore_progress
 
 # The longest first: ".seg.nrrd" is not a plain ".nrrd".
 _READABLE = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
@@ -54,21 +55,21 @@ def stem(path: Path | str) -> str:
     return name[: len(name) - len(ending)] if ending else name
 
 
-def read_volume(path: Path | str) -> Volume:
+def read_volume(path: Path | str, progress: Progress = ignore_progress) -> Volume:
     """Read a 3D scalar image: NRRD, NIfTI, MetaImage, a DICOM file with several frames or a DICOM folder.
 
     Raises InputError, in one line that names the file, when it is missing, unreadable, cut short, damaged,
     empty, not 3D, has several values a voxel (colour, vectors), or holds NaN or infinite voxels.
     """
     path = Path(path)
-    volume, _ = _read(path)
+    volume, _ = _read(path, progress)
     if volume.array.dtype.kind == "f":
         bad = sum(int(plane.size - np.isfinite(plane).sum()) for plane in volume.array)
         _refuse_nonfinite(bad, volume.array.size, path)
     return volume
 
 
-def read_labels(path: Path | str) -> LabelMap:
+def read_labels(path: Path | str, progress: Progress = ignore_progress) -> LabelMap:
     """Read labels from any format that `read_volume` reads, and from Slicer's .seg.nrrd.
 
     Names, colours and terminology come from the file where it has them (.seg.nrrd, and .nrrd written here),
@@ -78,7 +79,7 @@ def read_labels(path: Path | str) -> LabelMap:
     Raises InputError as `read_volume` does, and for values that are not whole numbers from 0 to 32767.
     """
     path = Path(path)
-    volume, segmented = _read(path, labels=True)
+    volume, segmented = _read(path, progress, labels=True)
     if segmented:
         return labels_from_segmentation(volume.array, volume.ijkToLps, volume.metadata, path.name)
     array = as_labels(volume.array, path.name)
@@ -135,12 +136,12 @@ def write_labels(labels: LabelMap, path: Path | str, overwrite: bool = False) ->
             _write_image(itk_images.image_of(flat), temporary, compress=True)
 
 
-def _read(path: Path, labels: bool = False) -> tuple[Volume, bool]:
+def _read(path: Path, progress: Progress, labels: bool = False) -> tuple[Volume, bool]:
     """The volume at `path`, not yet checked for its values, and whether it describes segments."""
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check the name")
     if path.is_dir():
-        return read_dicom_folder(path), False
+        return read_dicom_folder(path, progress), False
     ending = file_format(path)
     try:
         with open(path, "rb") as file:

@@ -148,10 +148,10 @@ def read_image(path: Path, image_io: str = "") -> sitk.Image:
     try:
         with quiet(), openable(path) as name:
             return sitk.ReadImage(name, imageIO=image_io)
-    except RuntimeError:
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise InputError(f"{path}: too large for this computer's memory; crop or resample it first") from None
         raise unreadable(path) from None
-    except MemoryError:
-        raise InputError(f"{path}: the image does not fit into this computer's memory") from None
 
 
 def read_header(path: Path, image_io: str = "") -> sitk.ImageFileReader:

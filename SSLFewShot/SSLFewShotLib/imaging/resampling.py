@@ -17,6 +17,7 @@ from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.itk_images import itk_array
 from SSLFewShotLib.imaging.labelmap import LabelMap, present_values
 from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.progress import Progress, ignore_progress
 
 # Voxels of the target that are computed at once: 32 MiB in float32.
 _SLAB = 1 << 23
@@ -47,7 +48,13 @@ def grid_like(volume: Volume, spacing: float | tuple[float, float, float]) -> Vo
     return Volume(zero, matrix, volume.name, volume.modality)
 
 
-def resample(volume: Volume, grid: Volume, order: int = 1, fill: float | None = None) -> Volume:
+def resample(
+    volume: Volume,
+    grid: Volume,
+    order: int = 1,
+    fill: float | None = None,
+    progress: Progress = ignore_progress,
+) -> Volume:
     """Sample `volume` at the voxels of `grid`.
 
     volume: scalar or vectors; order: 0 nearest, 1 linear, 3 cubic B-spline; fill: the value outside the volume,
@@ -74,9 +81,9 @@ def resample(volume: Volume, grid: Volume, order: int = 1, fill: float | None = 
         source = array.transpose(*(2 - inverse[::-1]), *range(3, array.ndim))
         scale = [mapping[a, t] for t, a in enumerate(inverse)]
         offset = [mapping[a, 3] for a in inverse]
-        _separable(source, result, scale, offset, order, fill)
+        _separable(source, result, scale, offset, order, fill, progress)
     else:
-        _oblique(array, result, mapping, order, fill)
+        _oblique(array, result, mapping, order, fill, progress)
     return Volume(result, grid.ijkToLps, volume.name, volume.modality, dict(volume.metadata))
 
 
@@ -91,24 +98,33 @@ def _aligned_axes(mapping: np.ndarray, shape: tuple[int, ...]) -> list[int] | No
     return axes if stray.max() <= _TOLERANCE * 10 else None
 
 
-def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:
+def _slabs(shape: tuple[int, ...], progress: Progress) -> Iterator[slice]:
     thick = max(1, _SLAB // max(1, int(np.prod(shape[1:]))))
-    return (slice(start, min(start + thick, shape[0])) for start in range(0, shape[0], thick))
+    for start in range(0, shape[0], thick):
+        progress(start / shape[0], "Resampling")
+        yield slice(start, min(start + thick, shape[0]))
 
 
 def _separable(
-    source: np.ndarray, result: np.ndarray, scale: list[float], offset: list[float], order: int, fill: float
+    source: np.ndarray,
+    result: np.ndarray,
+    scale: list[float],
+    offset: list[float],
+    order: int,
+    fill: float,
+    progress: Progress,
 ) -> None:
     """Fill `result` axis by axis; scale and offset take target indices (i, j, k) to source indices."""
     coordinates = [scale[axis] * np.arange(result.shape[2 - axis]) + offset[axis] for axis in (2, 1, 0)]
     inside = [_inside(c, source.shape[axis]) for axis, c in enumerate(coordinates)]
     if order == 0:
         nearest = [_nearest(c, source.shape[axis]) for axis, c in enumerate(coordinates)]
-        for slab in _slabs(result.shape):
+        for slab in _slabs(result.shape, progress):
             result[slab] = source[np.ix_(nearest[0][slab], nearest[1], nearest[2])]
     else:
         weights = [_weights(c, source.shape[axis], abs(scale[2 - axis])) for axis, c in enumerate(coordinates)]
-        for slab in _slabs((result.shape[0], *np.maximum(result.shape[1:], source.shape[1:]))):
+        plane = np.maximum(result.shape[1:], source.shape[1:])
+        for slab in _slabs((result.shape[0], *plane), progress):
             rows = weights[0][slab]
             used = slice(int(rows.indices.min()), int(rows.indices.max()) + 1)
             block = source[used].astype(result.dtype)
@@ -162,7 +178,9 @@ def _along(weights: sparse.csr_matrix, block: np.ndarray, axis: int) -> np.ndarr
     return np.moveaxis(product.reshape(weights.shape[0], *moved.shape[1:]), 0, axis)
 
 
-def _oblique(array: np.ndarray, result: np.ndarray, mapping: np.ndarray, order: int, fill: float) -> None:
+def _oblique(
+    array: np.ndarray, result: np.ndarray, mapping: np.ndarray, order: int, fill: float, progress: Progress
+) -> None:
     """Fill `result` through ITK, with both images in voxel indices and `mapping` (4, 4) between them."""
     factors = np.linalg.norm(mapping[:3, :3], axis=1)
     sigmas = [_sigma(factor) if order else 0.0 for factor in factors[::-1]]
@@ -185,7 +203,7 @@ def _oblique(array: np.ndarray, result: np.ndarray, mapping: np.ndarray, order: 
             source, sitk.sitkVectorFloat64 if result.dtype == np.float64 else sitk.sitkVectorFloat32
         )
     # The spline's coefficients are computed anew for every slab: take one.
-    for slab in [slice(0, result.shape[0])] if order == 3 else _slabs(result.shape):
+    for slab in [slice(0, result.shape[0])] if order == 3 else _slabs(result.shape, progress):
         resampler.SetSize([*result.shape[2:0:-1], slab.stop - slab.start])
         resampler.SetOutputOrigin([0.0, 0.0, float(slab.start)])
         piece = resampler.Execute(source)  # a view does not keep its image alive

@@ -89,7 +89,7 @@ def _entries(metadata: dict[str, str], layers: int, name: str) -> list[_Entry]:
     for number in numbers:
 
         def value(key: str, default: str = "", prefix: str = f"Segment{number}_") -> str:
-            return metadata.get(prefix + key, default)
+            return _text(metadata.get(prefix + key, default))
 
         # Files written before Slicer 4.11 have one layer a segment and the value 1 in each.
         try:
@@ -109,6 +109,15 @@ def _entries(metadata: dict[str, str], layers: int, name: str) -> list[_Entry]:
         shown = value("Name") or value(_ID) or f"Segment_{number + 1}"
         entries.append(_Entry(label, layer, shown, _parsed_colour(value("Color")), terminology, tags))
     return entries
+
+
+def _text(value: str) -> str:
+    """A value as text: files that other programs wrote in Latin-1 reach us with their bytes escaped."""
+    stored = value.encode("utf-8", "surrogateescape")
+    try:
+        return stored.decode("utf-8")
+    except UnicodeDecodeError:
+        return stored.decode("latin-1")
 
 
 def _parsed_tags(text: str) -> dict[str, str]:
