@@ -63,5 +63,6 @@ class Intensity:
         inside = array[body] if body.any() else array.ravel()
         low, high = np.percentile(inside, [0.5, 99.5])
         inside = np.clip(inside, low, high)
-        spread = float(inside.std()) or 1.0
+        # Rounding in a constant image is no contrast.
+        spread = max(float(inside.std()), 1e-5 * max(abs(float(low)), abs(float(high)))) or 1.0
         return ((np.clip(array, low, high) - float(inside.mean())) / spread).astype(np.float32)

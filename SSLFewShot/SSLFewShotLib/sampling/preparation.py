@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.body import body_mask
 from SSLFewShotLib.imaging.resampling import resample
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
+
+_MOST_VOXELS = 200_000_000
+"""More than ten times what a whole trunk needs; beyond, memory would run out."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,22 @@ class Preparation:
     step: float
 
     def __call__(self, volume: Volume) -> PreparedScan:
-        """Resample to an LPS-aligned grid that covers the scan (anti-aliased), and normalise."""
+        """Resample to an LPS-aligned grid that covers the scan (anti-aliased), and normalise.
+
+        Raises InputError when the extent is so small for the scan that the grid would not fit into memory.
+        """
         corners = volume.corners()
         low, high = corners.min(axis=0), corners.max(axis=0)
         unit = self.extent.unit_mm(high - low)
         spacing = unit * self.step
-        size = np.maximum(np.round((high - low) / spacing), 1).astype(int)
+        size = np.maximum(np.round((high - low) / spacing), 1)
+        if (excess := float(np.prod(size)) / _MOST_VOXELS) > 1:
+            raise InputError(
+                f"{volume.name}: the extent of {self.extent.scale:g} mm a unit is too small for a scan of "
+                f"{' × '.join(f'{s:.0f}' for s in high - low)} mm; give at least "
+                f"{self.extent.scale * excess ** (1 / 3):.2g} mm"
+            )
+        size = size.astype(int)
         origin = (low + high) / 2 - spacing * (size - 1) / 2
         matrix = np.diag([*spacing, 1.0])
         matrix[:3, 3] = origin
