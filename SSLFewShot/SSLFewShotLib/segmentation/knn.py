@@ -18,9 +18,9 @@ from SSLFewShotLib.segmentation.decision import labels_from_probabilities
 from SSLFewShotLib.segmentation.lattice import Lattice
 from SSLFewShotLib.segmentation.neighbours import NeighbourIndex
 from SSLFewShotLib.segmentation.segmenter import Segmenter
-from SSLFewShotLib.segmentation.support_vectors import draw_support_points
+from SSLFewShotLib.segmentation.support_vectors import SupportVectors, draw_support_points
 
-_REFINE_FROM = 0.05
+_REFINE_FROM = 0.4
 """A fine node is described where the coarse ones around give any segment at least this probability."""
 
 
@@ -70,9 +70,17 @@ class KnnSegmenter(Segmenter):
         self.largest_component = largest_component
         self.seed = seed
 
-    def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> KnnSegmenter:
-        """Describe points of every support and index them."""
-        rng = np.random.default_rng(self.seed)
+    def fit(
+        self,
+        support: SupportSet,
+        progress: Progress = ignore_progress,
+        described_before: SupportVectors | None = None,
+    ) -> KnnSegmenter:
+        """Describe points of every support and index them.
+
+        described_before: keep one for all sets that share scans, and no point is described twice.
+        """
+        known_vectors = described_before or SupportVectors(self.descriptor)
         vectors, members, weights, known = [], [], [], []
         for number, (volume, _) in enumerate(support):
             report = portion(progress, number / len(support), (number + 1) / len(support))
@@ -81,13 +89,13 @@ class KnnSegmenter(Segmenter):
                 body_mask(volume),
                 support.masks(number),
                 len(support.segments),
-                rng,
-                max(50, self.per_segment // len(support)),
-                max(500, self.background // len(support)),
+                np.random.default_rng(self.seed),
+                self.per_segment,
+                self.background,
+                supports=len(support),
             )
-            described = self.descriptor.describe(volume, points.points, report)
-            lattice = Lattice(volume, self.descriptor, self._spacing(volume))
-            low, high = lattice.box
+            described = known_vectors.describe(volume, points, report)
+            low, high = known_vectors.body_box(volume, self._spacing(volume))
             vectors.append((described, (points.points - low) / (high - low)))
             members.append(points.member)
             weights.append(points.weight)
@@ -100,7 +108,7 @@ class KnnSegmenter(Segmenter):
         self.known_ = np.concatenate(known)
         self.weights_ = self._vote_weights(np.concatenate(weights))
         described = np.concatenate([v for v, _ in vectors])
-        self.scale_ = _typical_squared_distance(described, rng)
+        self.scale_ = _typical_squared_distance(described, np.random.default_rng(self.seed))
         self.index_ = NeighbourIndex(
             self._with_place(described, np.concatenate([p for _, p in vectors])), self.index, self.seed
         )

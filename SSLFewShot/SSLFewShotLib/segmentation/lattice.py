@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from scipy import ndimage
 
@@ -15,13 +17,15 @@ class Lattice:
     """Points `spacing` mm apart along L, P and S over a scan.
 
     shape: (K, J, I) nodes along S, P, L; body: (K, J, I) bool, the nodes within the body;
-    box: (2, 3) LPS mm, the body's box. Descriptors are computed on demand and remembered.
+    box: (2, 3) LPS mm, the body's box. Descriptors are computed on demand and remembered; describing_seconds
+    says how long that took so far, the preparation of the scan included.
     """
 
     def __init__(self, volume: Volume, descriptor: Descriptor, spacing: float):
         self.volume = volume
         self.descriptor = descriptor
         self.spacing = float(spacing)
+        began = time.perf_counter()
         scan = descriptor.prepare(volume)
         low, high = scan.origin, scan.origin + scan.spacing * (np.array(scan.values.shape[::-1]) - 1)
         count = np.floor((high - low) / self.spacing).astype(int) + 1
@@ -43,6 +47,7 @@ class Lattice:
         self._row = np.full(self.shape, -1, np.int64)
         self._blocks: list[np.ndarray] = []
         self._count = 0
+        self.describing_seconds = time.perf_counter() - began
 
     def points(self, nodes: np.ndarray) -> np.ndarray:
         """(N, 3) LPS mm of nodes, given as (N,) flat numbers."""
@@ -59,9 +64,11 @@ class Lattice:
         rows = self._row.ravel()
         missing = nodes[rows[nodes] < 0]
         if len(missing):
+            began = time.perf_counter()
             self._blocks.append(self.descriptor.describe(self.volume, self.points(missing), progress))
             rows[missing] = self._count + np.arange(len(missing))
             self._count += len(missing)
+            self.describing_seconds += time.perf_counter() - began
         if len(self._blocks) > 1:
             self._blocks = [np.concatenate(self._blocks)]
         return (

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.segmentation.lattice import Lattice
+
+_LEAST_PER_SEGMENT, _LEAST_BACKGROUND = 50, 500
 
 
 @dataclass
 class SupportPoints:
     """Points of one support that vote.
 
-    points: (N, 3) LPS mm; member: (N, S) bool, which of the common segments a point belongs to (none:
-    background); weight: (N,) mm³ of the scan that each point stands for.
+    voxels: (N,) flat indices; points: (N, 3) LPS mm; member: (N, S) bool, which of the common segments a point
+    belongs to (none: background); weight: (N,) mm³ of the scan that each point stands for.
     """
 
+    voxels: np.ndarray
     points: np.ndarray
     member: np.ndarray
     weight: np.ndarray
@@ -32,26 +38,32 @@ def draw_support_points(
     per_segment: int = 800,
     background: int = 8000,
     border: float = 15.0,
+    supports: int = 1,
 ) -> SupportPoints:
     """Draw the points of one support (class-balanced subsampling).
 
     body: (K, J, I) bool; masks: segment value (1-based) → (K, J, I) bool; segments: how many there are in common.
     per_segment, background: most points for each segment and for all that is none; half of the background
     points lie within `border` mm of a structure, the other half farther off.
+    supports: how many supports share these numbers (each then gives at least 50 for a segment and 500 of
+    background). The points of a share are the first ones of the whole, so that with one seed a support gives the
+    same points to every set it is in.
     """
     foreground = np.zeros(volume.array.shape, bool)
     for mask in masks.values():
         foreground |= mask
     near = _dilated(foreground, border, volume.spacing[::-1]) & body & ~foreground
     far = body & ~near & ~foreground
-    groups = [(mask, per_segment) for mask in masks.values()]
-    groups += [(near, background // 2), (far, background // 2)]
+    segment_share = max(_LEAST_PER_SEGMENT, per_segment // supports)
+    background_share = max(_LEAST_BACKGROUND, background // supports) // 2
+    groups = [(mask, max(per_segment, segment_share), segment_share) for mask in masks.values()]
+    groups += [(mask, max(background // 2, background_share), background_share) for mask in (near, far)]
     chosen: dict[int, float] = {}
-    for mask, most in groups:
+    for mask, most, share in groups:
         voxels = np.flatnonzero(mask)
         if not len(voxels):
             continue
-        taken = voxels if len(voxels) <= most else rng.choice(voxels, most, replace=False)
+        taken = rng.choice(voxels, min(most, len(voxels)), replace=False)[:share]
         weight = volume.voxel_volume * len(voxels) / len(taken)
         for voxel in taken:
             # A voxel of two overlapping segments stands for the smaller amount of either.
@@ -63,7 +75,39 @@ def draw_support_points(
         member[:, value - 1] = mask.ravel()[voxels]
     k, j, i = np.unravel_index(voxels, volume.array.shape)
     points = volume.points_from_indices(np.stack([i, j, k], axis=1))
-    return SupportPoints(points, member, weights)
+    return SupportPoints(voxels, points, member, weights)
+
+
+class SupportVectors:
+    """The vectors of support points, each computed once however many support sets a scan is in.
+
+    One for each descriptor; it keeps the scans' arrays alive, to know them again.
+    """
+
+    def __init__(self, descriptor: Descriptor):
+        self.descriptor = descriptor
+        self._known: dict[int, tuple[np.ndarray, dict[int, np.ndarray]]] = {}
+        self._boxes: dict[tuple[int, float], np.ndarray] = {}
+
+    def describe(self, volume: Volume, points: SupportPoints, progress: Progress = ignore_progress) -> np.ndarray:
+        """(N, D) float32 descriptors of a scan's support points."""
+        known = self._vectors_of(volume)
+        voxels = points.voxels.tolist()
+        missing = [row for row, voxel in enumerate(voxels) if voxel not in known]
+        described = self.descriptor.describe(volume, points.points[missing], progress)
+        known.update(zip((voxels[row] for row in missing), described, strict=True))
+        return np.stack([known[voxel] for voxel in voxels])
+
+    def body_box(self, volume: Volume, spacing: float) -> np.ndarray:
+        """(2, 3) LPS mm: the box of the body, as on the lattice on which a query is classified."""
+        self._vectors_of(volume)
+        key = id(volume.array), spacing
+        if key not in self._boxes:
+            self._boxes[key] = Lattice(volume, self.descriptor, spacing).box
+        return self._boxes[key]
+
+    def _vectors_of(self, volume: Volume) -> dict[int, np.ndarray]:
+        return self._known.setdefault(id(volume.array), (volume.array, {}))[1]
 
 
 def _dilated(mask: np.ndarray, distance: float, spacing: np.ndarray) -> np.ndarray:
