@@ -197,7 +197,7 @@ def test_fine_noise_is_smoothed_away_before_a_coarser_grid_is_read(rng):
 
 def test_an_extent_far_too_small_for_the_scan_is_refused_before_memory_runs_out():
     volume = Volume.from_spacing(np.zeros((40, 40, 40), np.int16), (10.0, 10.0, 10.0), name="trunk")
-    with pytest.raises(InputError, match="trunk: .* extent"):
+    with pytest.raises(InputError, match=r"trunk: .* extent"):
         Preparation(Extent("mm", 1.0), AS_STORED, 0.02)(volume)
 
 
