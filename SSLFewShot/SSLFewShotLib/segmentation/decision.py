@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -28,42 +28,67 @@ def labels_from_probabilities(
 
     probabilities: (S, K, J, I) on a lattice along L, P, S with the given origin (LPS mm) and spacing (mm).
 
+    Works only where any probability is above 0; the decision is that of `decide_in_slabs`.
+    """
+    # (i, j, k) of the scan to (i, j, k) of the lattice, in one affine step.
+    matrix = (volume.ijkToLps[:3, :3] / spacing).astype(np.float32)
+    shift = ((volume.ijkToLps[:3, 3] - origin) / spacing).astype(np.float32)
+
+    def interpolated(slab: tuple[slice, slice, slice]) -> np.ndarray:
+        grid = np.meshgrid(*(np.arange(s.start, s.stop, dtype=np.float32) for s in slab), indexing="ij")
+        ijk = np.stack([part.ravel() for part in grid[::-1]])
+        where = (matrix @ ijk + shift[:, None])[::-1]
+        found = np.stack([ndimage.map_coordinates(p, where, order=1, mode="nearest") for p in probabilities])
+        return found.reshape(len(found), *(s.stop - s.start for s in slab))
+
+    nodes = np.argwhere(probabilities.max(axis=0) > 0)[:, ::-1]
+    reached = None
+    if len(nodes):
+        reached = origin + spacing * np.stack([nodes.min(axis=0) - 1, nodes.max(axis=0) + 1])
+    box = None if reached is None else box_on_grid(volume, reached)
+    return decide_in_slabs(volume, interpolated, box, segments, overlapping, largest_component, progress)
+
+
+def decide_in_slabs(
+    volume: Volume,
+    probabilities_in: Callable[[tuple[slice, slice, slice]], np.ndarray],
+    box: tuple[slice, slice, slice] | None,
+    segments: Sequence[Segment],
+    overlapping: bool = False,
+    largest_component: bool = False,
+    progress: Progress = ignore_progress,
+) -> tuple[LabelMap, Volume]:
+    """Turn probabilities into labels and confidence, a slab of slices at a time, so that memory stays bounded.
+
+    probabilities_in: slices (k, j, i) of the scan's grid to the (S, K, J, I) probabilities there.
+    box: the slices (k, j, i) that hold every voxel with a probability above 0; None when there is none.
+
     Without overlap a voxel gets the likeliest of all segments and background (what is left to 1); with overlap
-    it gets every segment that is likelier than not. Confidence is the probability of the decision. Works
-    through the scan in slabs, and only where any probability is above 0.
+    it gets every segment that is likelier than not. Confidence is the probability of the decision.
     """
     shape = volume.array.shape[:3]
     winner = np.zeros(shape, np.uint8 if len(segments) < 256 else np.int16)
     confidence = np.ones(shape, np.float32)
     masks = [np.zeros(shape, bool) for _ in segments] if overlapping else []
-    possible = probabilities.max(axis=0) > 0
-    box = _box_on_grid(volume, possible, origin, spacing)
     if box is None:
         progress(1.0, "nothing found")
     else:
-        # (i, j, k) of the scan to (i, j, k) of the lattice, in one affine step.
-        matrix = volume.ijkToLps[:3, :3] / spacing
-        shift = (volume.ijkToLps[:3, 3] - origin) / spacing
         rows = max(1, _SLAB_VOXELS // max(1, (box[1].stop - box[1].start) * (box[2].stop - box[2].start)))
         for k in range(box[0].start, box[0].stop, rows):
-            progress((k - box[0].start) / (box[0].stop - box[0].start), "interpolating to the scan's grid")
+            progress((k - box[0].start) / (box[0].stop - box[0].start), "deciding on the scan's grid")
             slab = (slice(k, min(k + rows, box[0].stop)), box[1], box[2])
-            grid = np.meshgrid(*(np.arange(s.start, s.stop, dtype=np.float32) for s in slab), indexing="ij")
-            ijk = np.stack([part.ravel() for part in grid[::-1]])
-            where = (matrix.astype(np.float32) @ ijk + shift.astype(np.float32)[:, None])[::-1]
-            found = np.stack([ndimage.map_coordinates(p, where, order=1, mode="nearest") for p in probabilities])
-            size = tuple(s.stop - s.start for s in slab)
+            found = probabilities_in(slab)
             if overlapping:
                 for mask, p in zip(masks, found, strict=True):
-                    mask[slab] = (p > 0.5).reshape(size)
-                confidence[slab] = np.maximum(found, 1 - found).min(axis=0).reshape(size)
+                    mask[slab] = p > 0.5
+                confidence[slab] = np.maximum(found, 1 - found).min(axis=0)
             else:
                 rest = np.maximum(1 - found.sum(axis=0), 0)
                 best = found.argmax(axis=0)
-                highest = found[best, np.arange(found.shape[1])]
-                winner[slab] = np.where(highest > rest, best + 1, 0).reshape(size)
+                highest = np.take_along_axis(found, best[None], axis=0)[0]
+                winner[slab] = np.where(highest > rest, best + 1, 0)
                 total = np.maximum(found.sum(axis=0) + rest, 1e-6)
-                confidence[slab] = (np.maximum(highest, rest) / total).reshape(size)
+                confidence[slab] = np.maximum(highest, rest) / total
     if not overlapping:
         masks = [winner == number + 1 for number in range(len(segments))]
     if largest_component:
@@ -92,14 +117,10 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _box_on_grid(volume: Volume, possible: np.ndarray, origin: np.ndarray, spacing: float) -> tuple | None:
-    """The slices (k, j, i) of the scan's grid that hold every lattice cell with a possible segment."""
-    if not possible.any():
-        return None
-    nodes = np.argwhere(possible)[:, ::-1]
-    low, high = nodes.min(axis=0) - 1, nodes.max(axis=0) + 1
-    corners = np.array([[(low, high)[bit][a] for a, bit in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])
-    ijk = volume.indices_from_points(origin + spacing * corners)
+def box_on_grid(volume: Volume, box: np.ndarray) -> tuple[slice, slice, slice] | None:
+    """The slices (k, j, i) of the scan's grid that hold a box, (2, 3) LPS mm; None when it lies outside."""
+    corners = np.array([[box[bit][a] for a, bit in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])
+    ijk = volume.indices_from_points(corners)
     start = np.clip(np.floor(ijk.min(axis=0)), 0, np.array(volume.size)).astype(int)
     stop = np.clip(np.ceil(ijk.max(axis=0)) + 1, 0, np.array(volume.size)).astype(int)
     if (stop <= start).any():
