@@ -10,6 +10,7 @@ from SSLFewShotLib.networks.context import (
     SixNeighbourHead,
     TwoParameterHead,
     initialise_xavier,
+    upscaled,
 )
 from SSLFewShotLib.networks.device import choose_device
 from torch import nn
@@ -50,6 +51,13 @@ def test_group_norm_has_four_groups_and_only_a_heads_last_convolution_has_a_bias
 def test_the_kernels_and_dilations_of_the_3d_network_are_those_of_table_1():
     rows = [(c.kernel_size[0], c.dilation[0]) for c in D3D().modules() if isinstance(c, nn.Conv3d)]
     assert rows == [(5, 1), (3, 2), (3, 2), (3, 2), (3, 1), (5, 1), (3, 1)]
+
+
+@pytest.mark.parametrize("before, after", [(3, 11), (17, 19)])
+def test_heatmaps_are_scaled_up_as_torch_does_it(before, after):
+    planes = torch.randn(2, 5, before, before, generator=torch.Generator().manual_seed(0))
+    expected = nn.functional.interpolate(planes, size=(after, after), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(upscaled(planes, after), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_descriptor_does_not_depend_on_what_else_is_in_the_batch():

@@ -145,10 +145,10 @@ def test_anchors_lie_in_the_body_or_in_normalised_coordinates_in_the_central_box
     in_voxels = found[:300] / task.preparation.step
     assert in_voxels.min() >= 61.4 and in_voxels.max() <= 67.6
     normalised = Reg2d(Extent("normalised"), INTENSITY, batch_size=300, axes=(1,))
-    side = 240  # wide enough for a patch of 42 samples not to reach the border
-    found, _ = centres(normalised, "patches.coronal", side=side, margin=119)
-    relative = found[:300] / normalised.preparation.step / (side / 2) - 1
-    assert np.abs(relative).max() < 0.51 and np.abs(relative).max(axis=0).min() > 0.45
+    side = 120  # wide enough for a patch of 42 samples not to reach the border
+    found, _ = centres(normalised, "patches.coronal", side=side, margin=59)
+    relative = (found[:300] / normalised.preparation.step - (side - 1) / 2) / (side / 2)
+    assert np.abs(relative).max() <= 0.5 + 1e-4 and np.abs(relative).max(axis=0).min() > 0.45
 
 
 # Neighbouring cubes

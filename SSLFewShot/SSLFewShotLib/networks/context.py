@@ -88,9 +88,8 @@ class HeatmapHead(nn.Module):
 
     def forward(self, pair: torch.Tensor) -> torch.Tensor:
         """(N, 128) to (N, 19, 19)."""
-        x = self.start(pair[:, :, None, None])
-        x = self.middle(F.interpolate(x, size=(11, 11), mode="bilinear", align_corners=False))
-        return self.last(F.interpolate(x, size=(19, 19), mode="bilinear", align_corners=False))[:, 0]
+        x = self.middle(upscaled(self.start(pair[:, :, None, None]), 11))
+        return self.last(upscaled(x, 19))[:, 0]
 
 
 class D3D(nn.Module):
@@ -129,6 +128,17 @@ class SixNeighbourHead(nn.Module):
     def forward(self, pair: torch.Tensor) -> torch.Tensor:
         """(N, 384) to (N, 6)."""
         return self.layers(pair[:, :, None, None, None]).flatten(1)
+
+
+def upscaled(planes: torch.Tensor, size: int) -> torch.Tensor:
+    """Scale square planes (N, C, n, n) up to (N, C, size, size) bilinearly, half-pixel centres.
+
+    As two matrix products: the gradient of torch's own interpolation adds in no fixed order on a GPU, so that the
+    same seed would not give the same weights there.
+    """
+    unit = torch.eye(planes.shape[-1], device=planes.device, dtype=planes.dtype)
+    weights = F.interpolate(unit[None], size=size, mode="linear", align_corners=False)[0]
+    return weights.T @ planes @ weights
 
 
 def initialise_xavier(module: nn.Module, seed: int) -> None:

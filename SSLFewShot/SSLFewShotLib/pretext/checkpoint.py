@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,21 @@ def load_checkpoint(folder: Path, identity: dict[str, Any], device: torch.device
     if not path.exists():
         raise InputError(f"{folder}: no checkpoint to resume from; start without --resume")
     try:
+        # torch does not look at the checksums that it writes.
+        with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(broken)
         state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        if not isinstance(state, dict) or not isinstance(made_with := state["identity"], dict):
+            raise TypeError("a dictionary was expected")
+    except PermissionError as error:
+        raise InputError(f"{path}: not allowed to read the checkpoint; change its permissions") from error
+    except Exception as error:  # damaged bytes can make the unpickler raise anything
         raise InputError(f"{path}: the checkpoint is damaged; start again with --overwrite") from error
     for key, value in identity.items():
-        if state["identity"].get(key) != value:
+        if made_with.get(key) != value:
             raise InputError(
-                f"{path}: the checkpoint was made with {key} = {state['identity'].get(key)}, not {value}; "
+                f"{path}: the checkpoint was made with {key} = {made_with.get(key)}, not {value}; "
                 "resume with the same settings, or start again with --overwrite"
             )
     return state

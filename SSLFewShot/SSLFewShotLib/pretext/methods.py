@@ -18,7 +18,9 @@ METHODS: dict[str, Callable[[Extent, Intensity, int], PretextTask]] = {
 
 
 def make_task(method: str, extent: Extent, intensity: Intensity, batch_size: int) -> PretextTask:
-    """Make a task with fresh networks. Raises InputError for an unknown method."""
+    """Make a task with fresh networks. Raises InputError for an unknown method or a batch size below 1."""
     if method not in METHODS:
         raise InputError(f"method '{method}' is not known; choose one of {', '.join(sorted(METHODS))}")
+    if batch_size < 1:
+        raise InputError(f"batch size {batch_size}: at least 1 was expected")
     return METHODS[method](extent, intensity, batch_size)

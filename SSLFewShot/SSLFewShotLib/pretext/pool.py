@@ -12,6 +12,7 @@ import torch
 
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.files import read_volume
+from SSLFewShotLib.progress import Progress, ignore_progress
 from SSLFewShotLib.sampling.batch import ScanBatch
 from SSLFewShotLib.sampling.preparation import Preparation, PreparedScan
 
@@ -30,14 +31,23 @@ class ScanPool:
         self.skipped: dict[Path, str] = {}
         self._kept: OrderedDict[Path, PreparedScan] = OrderedDict()
 
-    def draw(self, count: int, rng: np.random.Generator, device: torch.device | str = "cpu") -> ScanBatch:
+    def draw(
+        self,
+        count: int,
+        rng: np.random.Generator,
+        device: torch.device | str = "cpu",
+        progress: Progress = ignore_progress,
+    ) -> ScanBatch:
         """Return `count` different scans, or all when there are fewer.
 
         Raises InputError when not one can be read.
         """
         scans: list[PreparedScan] = []
         for number in rng.permutation(len(self.paths)):
-            scan = self.get(self.paths[number])
+            path = self.paths[number]
+            if path not in self._kept and path not in self.skipped:
+                progress(len(scans) / count, f"reading {path.name}")
+            scan = self.get(path)
             if scan is not None:
                 scans.append(scan)
             if len(scans) == count:

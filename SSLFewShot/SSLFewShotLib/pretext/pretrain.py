@@ -59,15 +59,16 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = ignore_progress,
-) -> ModelCard:
+) -> ModelCard | None:
     """Pretrain `method` on the scans below `folder` and write a model to `output`.
 
     While it runs, `<output>.training` holds checkpoint, loss.csv and loss.png; it is removed when the model is
     complete. One scan in twenty is held out (when there are at least ten), and the task's control metric on it
     is written to the card beside its chance level.
 
-    Raises InputError for unusable input, an existing output, or an unfinished run without `resume`; Cancelled when
-    the user cancels, leaving a checkpoint to resume from.
+    Returns the card; None on the processes of a torchrun that do not write. Raises InputError for unusable input,
+    an existing output, an unfinished run without `resume`, or a loss that is no longer finite; Cancelled when the
+    user cancels, leaving a checkpoint to resume from.
     """
     output = Path(output)
     work = output.with_name(output.name + ".training")
@@ -87,12 +88,13 @@ def pretrain(
             "scans": _fingerprint(train_paths),
         }
         trainer = Trainer(task, pool, settings, work, device, processes, identity)
-        work.mkdir(parents=True, exist_ok=True)
+        if processes.leads and work.exists() and not resume:
+            shutil.rmtree(work)
         training = trainer.run(resume, portion(progress, 0.0, 0.98), lambda state: _report(work, state, method))
         if not processes.leads:
             return None
         progress(0.98, "measuring the control metric on held-out scans")
-        metrics = control_metric(task, ScanPool(held_out, task.preparation), device) if held_out else {}
+        metrics = control_metric(task, ScanPool(held_out, task.preparation), device)
         data = {
             "name": source.name,
             "source": source.source,
@@ -123,10 +125,16 @@ def split_held_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def control_metric(task: PretextTask, pool: ScanPool, device: torch.device) -> dict[str, Any]:
-    """The task's metric on scans that it was not trained on, at full difficulty, and its chance level."""
+    """The task's metric on scans that it was not trained on, at full difficulty, and its chance level.
+
+    Nothing when not one of them can be read, of which the pool has warned: the training was not in vain.
+    """
+    try:
+        volumes = pool.draw(8, np.random.default_rng(0), device)
+    except InputError:
+        return {}
     task.fraction = 1.0
     modules = task.modules().eval()
-    volumes = pool.draw(8, np.random.default_rng(0), device)
     values = []
     with torch.inference_mode():
         for number in range(HELD_OUT_BATCHES):
@@ -159,12 +167,10 @@ def _check_output(output: Path, work: Path, resume: bool, overwrite: bool) -> No
         raise InputError(
             f"{output}: there is a model already; give --overwrite to replace it, or another --output"
         )
-    if work.exists() and not resume:
-        if not overwrite:
-            raise InputError(
-                f"{work}: an unfinished pretraining is there; give --resume to continue it or --overwrite"
-            )
-        shutil.rmtree(work)
+    if work.exists() and not resume and not overwrite:
+        raise InputError(
+            f"{work}: an unfinished pretraining is there; give --resume to continue it or --overwrite"
+        )
 
 
 def _first_readable(paths: Sequence[Path]) -> Volume:

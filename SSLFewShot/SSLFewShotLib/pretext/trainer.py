@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -48,6 +49,15 @@ class TrainerSettings:
             self.minutes is not None and self.minutes <= 0
         ):
             raise InputError("the number of iterations or minutes must be above 0")
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
+            raise InputError(
+                f"learning rate {self.learning_rate}, weight decay {self.weight_decay}: a rate above 0 and a "
+                "decay of at least 0 were expected"
+            )
+        if self.schedule not in ("cosine", "constant"):
+            raise InputError(f"schedule '{self.schedule}': cosine or constant was expected")
+        if self.scans_at_once < 1 or self.refresh_every < 1 or self.seed < 0:
+            raise InputError("scans at once and iterations between them must be at least 1, the seed at least 0")
 
     def rate(self, fraction: float) -> float:
         """The learning rate when `fraction` of the budget is spent."""
@@ -111,8 +121,11 @@ class Trainer:
             self.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.mixed = device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.mixed)
+        # torch 2.2, the last for Intel Macs, has it under torch.cuda only.
+        scaler = getattr(torch.amp, "GradScaler", torch.cuda.amp.GradScaler)
+        self.scaler = scaler(enabled=self.mixed)
         self.training = Training()
+        self._in_step = False
 
     def run(
         self,
@@ -122,9 +135,11 @@ class Trainer:
     ) -> Training:
         """Train until the budget is spent.
 
-        Raises Cancelled when the user cancels, after writing a checkpoint; FloatingPointError when the loss
-        is no longer finite.
+        Raises Cancelled when the user cancels, after writing a checkpoint; InputError when the loss is no longer
+        finite, or when the checkpoint to resume from is missing, damaged or of other settings.
         """
+        if not self.processes.leads:
+            progress = ignore_progress
         if resume:
             self._restore()
         model: nn.Module = self.module
@@ -134,7 +149,9 @@ class Trainer:
         try:
             self._loop(model, progress, on_checkpoint)
         except (Cancelled, KeyboardInterrupt):
-            self._checkpoint(on_checkpoint)
+            # Ctrl-C can come between two parameters: half a step must not replace the last whole checkpoint.
+            if not self._in_step:
+                self._checkpoint(on_checkpoint)
             raise
         finally:
             torch.backends.cudnn.deterministic = deterministic
@@ -152,11 +169,19 @@ class Trainer:
             period = training.iteration // self.settings.refresh_every
             if volumes is None or training.iteration % self.settings.refresh_every == 0:
                 rng = np.random.default_rng([self.settings.seed, period, rank, 1])
-                volumes = self.pool.draw(self.settings.scans_at_once, rng, self.device)
+                volumes = self.pool.draw(
+                    self.settings.scans_at_once,
+                    rng,
+                    self.device,
+                    lambda _, text: progress(self._fraction_here(), text),
+                )
             rng = np.random.default_rng([self.settings.seed, training.iteration, rank, 2])
             self.task.fraction = fraction
-            window.append(self._step(model, self.task.sample(volumes, rng), fraction))
+            batch = self.task.sample(volumes, rng)
+            self._in_step = True
+            window.append(self._step(model, batch, fraction))
             training.iteration += 1
+            self._in_step = False
             training.seconds = time.monotonic() - started
             if training.iteration % self._log_every() == 0:
                 self._log(window, fraction)
@@ -177,7 +202,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate(fraction)
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.mixed):
+        with torch.autocast("cuda", torch.float16) if self.mixed else contextlib.nullcontext():
             loss, metrics = model(batch)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimiser)
@@ -187,9 +212,9 @@ class Trainer:
     def _log(self, window: list[tuple[torch.Tensor, dict[str, torch.Tensor]]], fraction: float) -> None:
         loss = float(torch.stack([loss for loss, _ in window]).mean())
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at iteration {self.training.iteration}; resume from the checkpoint in "
-                f"{self.folder} with a lower --learning-rate"
+            raise InputError(
+                f"{self.folder}: the loss is {loss} at iteration {self.training.iteration}; start again with "
+                "--overwrite and a lower --learning-rate"
             )
         row = {"iteration": self.training.iteration, "minutes": round(self.training.seconds / 60, 3), "loss": loss}
         row["learning_rate"] = self.settings.rate(fraction)
@@ -226,7 +251,13 @@ class Trainer:
 
     def _restore(self) -> None:
         state = load_checkpoint(self.folder, self.identity, self.device)
-        self.module.load_state_dict(state["parts"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.training = Training(state["iteration"], state["seconds"], state["rows"])
+        try:
+            self.module.load_state_dict(state["parts"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.training = Training(state["iteration"], state["seconds"], state["rows"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{self.folder}: the checkpoint does not fit the networks of this version; start again with "
+                "--overwrite"
+            ) from error
