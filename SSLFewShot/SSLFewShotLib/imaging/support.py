@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -61,7 +61,24 @@ class SupportSet:
         there = {segment.name for segment in labels.segments}
         return [s for s in self.segments if s.name in there and labels.mask(s.name).any()]
 
-    def masks(self, index: int) -> dict[int, np.ndarray]:
-        """Common segment value → (K, J, I) bool, for the segments that support `index` has marked."""
-        labels = self.pairs[index][1]
-        return {segment.value: labels.mask(segment.name) for segment in self.marked(index)}
+    def masks(self, index: int) -> Mapping[int, np.ndarray]:
+        """Common segment value → (K, J, I) bool, for the segments that support `index` has marked.
+
+        Each mask is made when it is asked for: all at once, those of a large scan would not fit into memory.
+        """
+        return _Masks(self.pairs[index][1], {segment.value: segment.name for segment in self.marked(index)})
+
+
+class _Masks(Mapping[int, np.ndarray]):
+    def __init__(self, labels: LabelMap, names: dict[int, str]):
+        self._labels = labels
+        self._names = names
+
+    def __getitem__(self, value: int) -> np.ndarray:
+        return self._labels.mask(self._names[value])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -65,6 +65,7 @@ def decide_in_slabs(
 
     Without overlap a voxel gets the likeliest of all segments and background (what is left to 1); with overlap
     it gets every segment that is likelier than not. Confidence is the probability of the decision.
+    largest_component: keep the largest piece of each segment only.
     """
     shape = volume.array.shape[:3]
     winner = np.zeros(shape, np.uint8 if len(segments) < 256 else np.int16)
@@ -89,18 +90,28 @@ def decide_in_slabs(
                 winner[slab] = np.where(highest > rest, best + 1, 0)
                 total = np.maximum(found.sum(axis=0) + rest, 1e-6)
                 confidence[slab] = np.maximum(highest, rest) / total
-    if not overlapping:
-        masks = [winner == number + 1 for number in range(len(segments))]
-    if largest_component:
-        masks = [largest_piece(mask) for mask in masks]
     name = f"{volume.name} segmentation"
     if overlapping:
+        if largest_component:
+            masks = [_without_small_pieces(mask, confidence) for mask in masks]
         named = {segment.name: mask for segment, mask in zip(segments, masks, strict=True)}
         return LabelMap.from_masks(volume, named, list(segments), name), volume.with_array(confidence)
-    labels = np.zeros_like(winner)
-    for segment, mask in zip(segments, masks, strict=True):
+    labels = np.zeros(shape, np.uint8 if max(segment.value for segment in segments) < 256 else np.int16)
+    for number, segment in enumerate(segments, start=1):
+        mask = winner == number  # one at a time: a large scan with many segments would not fit otherwise
+        if largest_component:
+            progress(1.0, f"keeping the largest piece of {segment.name}")
+            mask = _without_small_pieces(mask, confidence)
         labels[mask] = segment.value
     return LabelMap(labels, volume.ijkToLps, name, segments=list(segments)), volume.with_array(confidence)
+
+
+def _without_small_pieces(mask: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """The largest piece; where another one goes, what spoke for it now speaks against the decision."""
+    kept = largest_piece(mask)
+    dropped = mask & ~kept
+    confidence[dropped] = 1 - confidence[dropped]
+    return kept
 
 
 def largest_piece(mask: np.ndarray) -> np.ndarray:
@@ -113,7 +124,7 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     if count < 2:
         return mask
     kept = np.zeros_like(mask)
-    kept[box] = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+    kept[box] = pieces == np.argmax(np.bincount(pieces[mask[box]]))
     return kept
 
 

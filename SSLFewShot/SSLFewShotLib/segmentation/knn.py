@@ -16,12 +16,14 @@ from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.decision import labels_from_probabilities
 from SSLFewShotLib.segmentation.lattice import Lattice
-from SSLFewShotLib.segmentation.neighbours import NeighbourIndex
+from SSLFewShotLib.segmentation.neighbours import NeighbourIndex, check_kind
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 from SSLFewShotLib.segmentation.support_vectors import SupportVectors, draw_support_points
 
 _REFINE_FROM = 0.4
 """A fine node is described where the coarse ones around give any segment at least this probability."""
+
+_NODES_AT_ONCE = 16384
 
 
 class KnnSegmenter(Segmenter):
@@ -59,6 +61,15 @@ class KnnSegmenter(Segmenter):
     ):
         if k < 1:
             raise InputError(f"k = {k}: at least one neighbour is needed")
+        if spacing is not None and not 0 < spacing < np.inf:
+            raise InputError(f"a spacing of {spacing} mm: a length above 0 was expected")
+        if not 0 <= spatial_weight < np.inf or not 0 <= background_weight < np.inf:
+            raise InputError(f"weights {spatial_weight} and {background_weight}: numbers from 0 up were expected")
+        if per_segment < 1 or background < 0:
+            raise InputError(
+                f"{per_segment} points a segment, {background} of background: at least 1 and 0 were expected"
+            )
+        check_kind(index)
         self.descriptor = descriptor
         self.k = k
         self.spacing = spacing
@@ -84,9 +95,12 @@ class KnnSegmenter(Segmenter):
         vectors, members, weights, known = [], [], [], []
         for number, (volume, _) in enumerate(support):
             report = portion(progress, number / len(support), (number + 1) / len(support))
+            report(0.0, f"finding the body in {volume.name}")
+            body = body_mask(volume)
+            report(0.0, f"choosing points of {volume.name}")
             points = draw_support_points(
                 volume,
-                body_mask(volume),
+                body,
                 support.masks(number),
                 len(support.segments),
                 np.random.default_rng(self.seed),
@@ -144,11 +158,13 @@ class KnnSegmenter(Segmenter):
         nodes = lattice.coarse_nodes()
         at = np.unravel_index(nodes, lattice.shape)
         coarse[:, at[0] // 2, at[1] // 2, at[2] // 2] = self._vote(lattice, nodes, portion(progress, 0.0, 0.5)).T
-        # Linear interpolation at the nodes between; beyond the last coarse node the border repeats.
-        where = np.meshgrid(*(np.arange(n) / 2 for n in lattice.shape), indexing="ij")
-        fine = np.stack([ndimage.map_coordinates(part, where, order=1, mode="nearest") for part in coarse])
+        fine = coarse
+        for axis, size in enumerate(lattice.shape, start=1):
+            fine = _doubled(fine, axis, size)
         possible = ndimage.grey_dilation(coarse.max(axis=0), size=3) > _REFINE_FROM
-        possible = ndimage.map_coordinates(possible.astype(np.float32), where, order=0, mode="nearest") > 0
+        # A node between two coarse ones goes with the latter, where there is one.
+        nearest = [np.minimum((np.arange(n) + 1) // 2, (n - 1) // 2) for n in lattice.shape]
+        possible = possible[np.ix_(*nearest)]
         nodes = np.flatnonzero(possible & lattice.body)
         flat = fine.reshape(len(fine), -1)
         flat[:, nodes] = self._vote(lattice, nodes, portion(progress, 0.5, 1.0)).T
@@ -193,14 +209,29 @@ class KnnSegmenter(Segmenter):
         support that has not marked a segment has no say on it.
         """
         vectors = lattice.vectors(nodes, portion(progress, 0.0, 0.8))
-        distances, rows = self.index_.search(
-            self._with_place(vectors, lattice.positions(nodes)), self.k, portion(progress, 0.8, 1.0)
-        )
-        votes = np.exp(-distances / np.maximum(distances.mean(axis=1, keepdims=True), 1e-12))
-        votes = (votes * self.weights_[rows] * (rows >= 0)).astype(np.float32)
-        for_segment = np.einsum("nk,nks->ns", votes, self.members_[rows])
-        of_all = np.einsum("nk,nks->ns", votes, self.known_[rows])
-        return for_segment / np.maximum(of_all, 1e-12)
+        report = portion(progress, 0.8, 1.0)
+        probabilities = np.empty((len(nodes), len(self.segments_)), np.float32)
+        for start in range(0, len(nodes), _NODES_AT_ONCE):
+            report(start / len(nodes), "comparing with the support")
+            part = slice(start, start + _NODES_AT_ONCE)
+            queries = self._with_place(vectors[part], lattice.positions(nodes[part]))
+            distances, rows = self.index_.search(queries, self.k)
+            found = rows >= 0
+            mean = distances.mean(axis=1, where=found, keepdims=True)
+            votes = np.exp(-np.where(found, distances, 0) / np.maximum(mean, 1e-12))
+            votes = (votes * self.weights_[rows] * found).astype(np.float32)
+            for_segment = np.einsum("nk,nks->ns", votes, self.members_[rows])
+            of_all = np.einsum("nk,nks->ns", votes, self.known_[rows])
+            probabilities[part] = for_segment / np.maximum(of_all, 1e-12)
+        return probabilities
+
+
+def _doubled(coarse: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Linear interpolation between the nodes along an axis; beyond the last one it repeats."""
+    coarse = np.moveaxis(coarse, axis, 0)
+    fine = np.repeat(coarse, 2, axis=0)[:size]
+    fine[1 : 2 * len(coarse) - 1 : 2] = (coarse[:-1] + coarse[1:]) / 2
+    return np.ascontiguousarray(np.moveaxis(fine, 0, axis))
 
 
 def _typical_squared_distance(vectors: np.ndarray, rng: np.random.Generator) -> float:

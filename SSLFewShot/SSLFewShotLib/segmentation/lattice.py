@@ -8,9 +8,12 @@ import numpy as np
 from scipy import ndimage
 
 from SSLFewShotLib.descriptors.descriptor import Descriptor
+from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.body import body_box
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress
+
+_MOST_NODES = 100_000_000
 
 
 class Lattice:
@@ -19,6 +22,8 @@ class Lattice:
     shape: (K, J, I) nodes along S, P, L; body: (K, J, I) bool, the nodes within the body;
     box: (2, 3) LPS mm, the body's box. Descriptors are computed on demand and remembered; describing_seconds
     says how long that took so far, the preparation of the scan included.
+
+    Raises InputError for a spacing that is not above 0, or so fine that the points would not fit into memory.
     """
 
     def __init__(self, volume: Volume, descriptor: Descriptor, spacing: float):
@@ -28,6 +33,11 @@ class Lattice:
         began = time.perf_counter()
         scan = descriptor.prepare(volume)
         low, high = scan.origin, scan.origin + scan.spacing * (np.array(scan.values.shape[::-1]) - 1)
+        if not self.spacing > 0 or np.prod((high - low) / self.spacing + 1) > _MOST_NODES:
+            raise InputError(
+                f"{volume.name}: points every {self.spacing:g} mm over "
+                f"{' × '.join(f'{s:.0f}' for s in high - low)} mm are too many; give a larger spacing"
+            )
         count = np.floor((high - low) / self.spacing).astype(int) + 1
         self.origin = (low + high) / 2 - self.spacing * (count - 1) / 2
         self.shape = tuple(int(n) for n in count[::-1])

@@ -16,15 +16,16 @@ class NeighbourIndex:
     """faiss, exact by default.
 
     kind "exact": every distance is computed. kind "approximate": inverted lists (one for about 40 vectors, an
-    eighth of them searched), with `recall` measured against the exact search on vectors of its own, moved by noise.
+    eighth of them searched), with `recall` measured against the exact search on its own vectors, moved by noise.
     """
 
     def __init__(self, vectors: np.ndarray, kind: str = "exact", seed: int = 0):
-        """vectors: (M, D) float32. Raises InputError for another kind or when there is no vector."""
-        if kind not in ("exact", "approximate"):
-            raise InputError(f"index '{kind}': 'exact' or 'approximate' was expected")
+        """vectors: (M, D) float32. Raises InputError for another kind, no vector, or one that is not finite."""
+        check_kind(kind)
         if not len(vectors):
             raise InputError("the support holds no vector to compare with")
+        if not np.isfinite(vectors).all():
+            raise InputError("the support's descriptors are not finite; check its scans for NaN voxels")
         vectors = np.ascontiguousarray(vectors, np.float32)
         self.kind = kind
         self.recall = 1.0
@@ -62,3 +63,9 @@ class NeighbourIndex:
         found, truth = self._index.search(probes, k)[1], exact.search(probes, k)[1]
         hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True))
         return hits / truth.size
+
+
+def check_kind(kind: str) -> None:
+    """Raise InputError unless `kind` names an index."""
+    if kind not in ("exact", "approximate"):
+        raise InputError(f"index '{kind}': 'exact' or 'approximate' was expected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from SSLFewShotLib.progress import Progress, ignore_progress
 from SSLFewShotLib.segmentation.lattice import Lattice
 
 _LEAST_PER_SEGMENT, _LEAST_BACKGROUND = 50, 500
+_DISTANCE_VOXELS = 4_000_000  # more take seconds and, at some twenty bytes each, gigabytes
 
 
 @dataclass
@@ -32,7 +34,7 @@ class SupportPoints:
 def draw_support_points(
     volume: Volume,
     body: np.ndarray,
-    masks: dict[int, np.ndarray],
+    masks: Mapping[int, np.ndarray],
     segments: int,
     rng: np.random.Generator,
     per_segment: int = 800,
@@ -56,15 +58,17 @@ def draw_support_points(
     far = body & ~near & ~foreground
     segment_share = max(_LEAST_PER_SEGMENT, per_segment // supports)
     background_share = max(_LEAST_BACKGROUND, background // supports) // 2
-    groups = [(mask, max(per_segment, segment_share), segment_share) for mask in masks.values()]
-    groups += [(mask, max(background // 2, background_share), background_share) for mask in (near, far)]
+    groups = [(masks, value, max(per_segment, segment_share), segment_share) for value in masks]
+    grounds = {"near": near, "far": far}
+    groups += [(grounds, key, max(background // 2, background_share), background_share) for key in grounds]
     chosen: dict[int, float] = {}
-    for mask, most, share in groups:
-        voxels = np.flatnonzero(mask)
-        if not len(voxels):
+    for source, key, most, share in groups:
+        mask = source[key]
+        count = int(np.count_nonzero(mask))
+        if not count:
             continue
-        taken = rng.choice(voxels, min(most, len(voxels)), replace=False)[:share]
-        weight = volume.voxel_volume * len(voxels) / len(taken)
+        taken = _voxels_of_rank(mask, rng.choice(count, min(most, count), replace=False)[:share])
+        weight = volume.voxel_volume * count / len(taken)
         for voxel in taken:
             # A voxel of two overlapping segments stands for the smaller amount of either.
             chosen[int(voxel)] = min(weight, chosen.get(int(voxel), weight))
@@ -86,8 +90,8 @@ class SupportVectors:
 
     def __init__(self, descriptor: Descriptor):
         self.descriptor = descriptor
-        self._known: dict[int, tuple[np.ndarray, dict[int, np.ndarray]]] = {}
-        self._boxes: dict[tuple[int, float], np.ndarray] = {}
+        self._known: dict[tuple[int, bytes], tuple[np.ndarray, dict[int, np.ndarray]]] = {}
+        self._boxes: dict[tuple[int, bytes, float], np.ndarray] = {}
 
     def describe(self, volume: Volume, points: SupportPoints, progress: Progress = ignore_progress) -> np.ndarray:
         """(N, D) float32 descriptors of a scan's support points."""
@@ -101,17 +105,37 @@ class SupportVectors:
     def body_box(self, volume: Volume, spacing: float) -> np.ndarray:
         """(2, 3) LPS mm: the box of the body, as on the lattice on which a query is classified."""
         self._vectors_of(volume)
-        key = id(volume.array), spacing
+        key = *_identity(volume), spacing
         if key not in self._boxes:
             self._boxes[key] = Lattice(volume, self.descriptor, spacing).box
         return self._boxes[key]
 
     def _vectors_of(self, volume: Volume) -> dict[int, np.ndarray]:
-        return self._known.setdefault(id(volume.array), (volume.array, {}))[1]
+        return self._known.setdefault(_identity(volume), (volume.array, {}))[1]
+
+
+def _identity(volume: Volume) -> tuple[int, bytes]:
+    return id(volume.array), volume.ijkToLps.tobytes()
+
+
+def _voxels_of_rank(mask: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """np.flatnonzero(mask)[ranks], a plane at a time: of a large scan's body the whole list takes a gigabyte."""
+    counts = np.array([np.count_nonzero(plane) for plane in mask])
+    ends = np.cumsum(counts)
+    planes = np.searchsorted(ends, ranks, side="right")
+    voxels = np.empty(len(ranks), np.int64)
+    for k in np.unique(planes):
+        here = planes == k
+        within = np.flatnonzero(mask[k])[ranks[here] - (ends[k] - counts[k])]
+        voxels[here] = within + k * mask[k].size
+    return voxels
 
 
 def _dilated(mask: np.ndarray, distance: float, spacing: np.ndarray) -> np.ndarray:
-    """Voxels within `distance` mm of the mask, computed on the mask's surroundings only."""
+    """Voxels within about `distance` mm of the mask, along the grid's axes (exact unless they are sheared).
+
+    Computed on the mask's surroundings only, and on blocks of voxels where those are many.
+    """
     if not mask.any():
         return mask
     margin = np.ceil(distance / spacing).astype(int) + 1
@@ -119,6 +143,14 @@ def _dilated(mask: np.ndarray, distance: float, spacing: np.ndarray) -> np.ndarr
     box = tuple(
         slice(max(0, r[0] - m), min(n, r[-1] + m + 1)) for r, m, n in zip(ranges, margin, mask.shape, strict=True)
     )
+    coarse, steps = mask[box], np.ones(3, int)
+    while np.prod(np.ceil(coarse.shape / steps)) > _DISTANCE_VOXELS:
+        steps[np.argmin(steps * spacing)] += 1
+    for axis in range(3):
+        coarse = np.logical_or.reduceat(coarse, np.arange(0, coarse.shape[axis], steps[axis]), axis=axis)
+    reached = ndimage.distance_transform_edt(~coarse, sampling=spacing * steps) <= distance
+    for axis in range(3):
+        reached = reached.repeat(steps[axis], axis=axis)
     near = np.zeros_like(mask)
-    near[box] = ndimage.distance_transform_edt(~mask[box], sampling=spacing) <= distance
+    near[box] = reached[tuple(slice(n) for n in mask[box].shape)]
     return near
