@@ -1,0 +1,191 @@
+"""What an evaluation compares: a method with its model, fitted to many support sets at once.
+
+A scan is described once for all support sets, since that takes by far the longest.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from SSLFewShotLib.descriptors.descriptor import Descriptor
+from SSLFewShotLib.descriptors.loading import TRAINING_FREE, load_descriptor
+from SSLFewShotLib.errors import InputError, InputWarning
+from SSLFewShotLib.imaging.labelmap import LabelMap
+from SSLFewShotLib.imaging.support import SupportSet
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.models import ModelStore
+from SSLFewShotLib.networks.device import choose_device
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.sampling.intensity import modality_of
+from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
+from SSLFewShotLib.segmentation.knn import KnnSegmenter
+from SSLFewShotLib.segmentation.lattice import Lattice
+from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.support_vectors import SupportVectors
+
+Supports = tuple[str, ...]
+
+
+class Contender(ABC):
+    """A method and, when it needs one, the name of its model ("" otherwise)."""
+
+    method: str
+    model: str = ""
+    fitted: dict[Supports, Segmenter]
+
+    @property
+    def title(self) -> str:
+        """What messages and reports call it: "knn heatmap-head-neck-ct", "box"."""
+        return f"{self.method} {self.model}".strip()
+
+    @abstractmethod
+    def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
+        """Fit one segmenter to each support set; those of an earlier call are forgotten."""
+
+    @abstractmethod
+    def predict(
+        self, supports: Supports, volume: Volume, progress: Progress = ignore_progress
+    ) -> tuple[LabelMap, dict[str, float]]:
+        """Label a scan from one of the sets.
+
+        Returns the labels, and measured numbers: seconds that a fitted segmenter takes, as if no other set had
+        been there; recall of its neighbour search, where there is one.
+        """
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What a report says of it: descriptor, checksum, settings, and the data that it was pretrained on."""
+
+
+class BoxContender(Contender):
+    """The baseline `BodyBoxSegmenter`."""
+
+    method = "box"
+
+    def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
+        self.fitted = {}
+        for number, (supports, support) in enumerate(sets.items()):
+            report = portion(progress, number / len(sets), (number + 1) / len(sets))
+            self.fitted[supports] = BodyBoxSegmenter().fit(support, report)
+
+    def predict(
+        self, supports: Supports, volume: Volume, progress: Progress = ignore_progress
+    ) -> tuple[LabelMap, dict[str, float]]:
+        began = time.perf_counter()
+        labels, _ = self.fitted[supports].predict(volume, progress)
+        return labels, {"seconds": time.perf_counter() - began}
+
+    def facts(self) -> dict[str, Any]:
+        return {"pretraining": []}
+
+
+class KnnContender(Contender):
+    """`KnnSegmenter` with one descriptor."""
+
+    method = "knn"
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        given: str,
+        pretraining: Sequence[Mapping[str, Any]],
+        settings: Mapping[str, Any],
+    ):
+        """given: what `load_descriptor` was asked for; pretraining: the data that the model's card names.
+
+        settings: keyword arguments of `KnnSegmenter`.
+        """
+        self.descriptor = descriptor
+        self.given = given
+        self.model = descriptor.name
+        self.pretraining = list(pretraining)
+        self.settings = dict(settings)
+        self._lattice: Lattice | None = None
+        self._segmenter()
+
+    def _segmenter(self) -> KnnSegmenter:
+        try:
+            return KnnSegmenter(self.descriptor, **self.settings)
+        except TypeError as error:
+            raise InputError(
+                f"settings {', '.join(self.settings)}: not all are settings of knn ({error})"
+            ) from None
+
+    def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
+        self.fitted = {}
+        vectors = SupportVectors(self.descriptor)
+        for number, (supports, support) in enumerate(sets.items()):
+            report = portion(progress, number / len(sets), (number + 1) / len(sets))
+            self.fitted[supports] = self._segmenter().fit(support, report, described_before=vectors)
+
+    def predict(
+        self, supports: Supports, volume: Volume, progress: Progress = ignore_progress
+    ) -> tuple[LabelMap, dict[str, float]]:
+        segmenter = self.fitted[supports]
+        if self._lattice is None or self._lattice.volume is not volume:
+            self._lattice = segmenter.lattice(volume)
+        before = self._lattice.describing_seconds
+        began = time.perf_counter()
+        labels, _ = segmenter.predict(volume, progress, lattice=self._lattice)
+        # Every set is charged with the whole description of the scan, not with what happened to be left to do.
+        return labels, {"seconds": time.perf_counter() - began + before, "recall": segmenter.recall_}
+
+    def facts(self) -> dict[str, Any]:
+        provenance = {key: value for key, value in self.descriptor.provenance().items() if key != "name"}
+        return {
+            "given": self.given,
+            "descriptor": provenance.pop("method", self.model),
+            **provenance,
+            "settings": self._segmenter().provenance()["settings"],
+            "pretraining": self.pretraining,
+        }
+
+
+def make_contenders(
+    methods: Sequence[str],
+    models: Sequence[str],
+    like: Volume,
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+) -> list[Contender]:
+    """One contender for each method, and of "knn" one for each model.
+
+    methods: "knn", "box". models: names or folders, or "gvdiff", "mind", "xavier". like: a scan of the kind to be
+    labelled. settings: keyword arguments of `KnnSegmenter`.
+
+    Warns (InputWarning) of a model made for another modality. Raises InputError for an unknown method or model,
+    for knn without a model, and for models of one name.
+    """
+    contenders: list[Contender] = []
+    for method in dict.fromkeys(methods):
+        if method == "box":
+            contenders.append(BoxContender())
+        elif method == "knn":
+            if not models:
+                raise InputError("knn: a model is needed; name one, or gvdiff, mind or xavier")
+            contenders += [_knn_contender(name, like, device, settings or {}) for name in dict.fromkeys(models)]
+        else:
+            raise InputError(f"method '{method}': knn or box was expected")
+    names = [contender.model for contender in contenders]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{name}: two models have this name; name each model once")
+    return contenders
+
+
+def _knn_contender(name: str, like: Volume, device: str, settings: Mapping[str, Any]) -> KnnContender:
+    given = str(Path(name).resolve()) if Path(name).is_dir() else name
+    descriptor = load_descriptor(name, like, choose_device(device))
+    pretraining: list[Mapping[str, Any]] = []
+    if name not in TRAINING_FREE:
+        card = ModelStore().find(name).card
+        pretraining = card.training["data"]
+        warning = ModelStore.suits(card, modality_of(like))
+        if warning:
+            warnings.warn(warning, InputWarning, stacklevel=4)
+    return KnnContender(descriptor, given, pretraining, settings)
