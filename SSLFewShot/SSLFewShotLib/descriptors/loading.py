@@ -14,6 +14,7 @@ from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelCard, ModelStore, load_model
 from SSLFewShotLib.networks.context import D2D, D3D
+from SSLFewShotLib.pretext.planar_offset import AXIS_NAMES
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity, modality_of
 
@@ -55,7 +56,7 @@ def descriptor_from_model(card: ModelCard, tensors: dict, device: torch.device |
     provenance = {"method": card.method, "sha256": card.weights["sha256"], "made_by": card.versions["sslfewshot"]}
     branches = card.architecture["branches"]
     try:
-        if card.architecture["name"] == "D2D":
+        if card.architecture["name"] == "D2D" and set(branches) <= set(AXIS_NAMES):
             encoders = {branch: load_weights(D2D(), tensors, branch) for branch in branches}
             return PlanarDescriptor(encoders, extent, intensity, card.name, device, modality, provenance)
         if card.architecture["name"] == "D3D":
@@ -64,5 +65,6 @@ def descriptor_from_model(card: ModelCard, tensors: dict, device: torch.device |
     except (KeyError, RuntimeError) as error:
         raise InputError(f"model {card.name}: weights and card do not fit; get the model again") from error
     raise InputError(
-        f"model {card.name}: its architecture '{card.architecture['name']}' describes no voxels; choose another"
+        f"model {card.name}: its architecture '{card.architecture['name']}' with the branches "
+        f"{', '.join(branches)} describes no voxels; choose another"
     )
