@@ -1,0 +1,143 @@
+"""What the sub-commands do. Heavy imports stand in the functions, so that `models list` needs no torch."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from SSLFewShotLib.cli.arguments import knn_settings
+from SSLFewShotLib.progress import Progress
+
+
+def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+    """`sslfewshot segment`."""
+    from SSLFewShotLib.segmentation.job import SegmentationJob, run
+
+    job = SegmentationJob(
+        targets=arguments.targets,
+        supports=[tuple(pair) for pair in arguments.support],
+        output=arguments.output,
+        method=arguments.method,
+        model=arguments.model,
+        format=arguments.format,
+        device=arguments.device,
+        overwrite=arguments.overwrite,
+        segment_names=arguments.segments,
+        settings=knn_settings(arguments) if arguments.method == "knn" else {},
+    )
+    report = run(job, progress)
+    lines = [
+        f"{target['image']}: {target['error']}"
+        if "error" in target
+        else f"{arguments.output / target['segmentation']}  {target['seconds']:.1f} s"
+        for target in report["targets"]
+    ]
+    return report, "\n".join(lines)
+
+
+def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+    """`sslfewshot pretrain`."""
+    from SSLFewShotLib.pretext.pretrain import PretrainingSource, pretrain
+    from SSLFewShotLib.pretext.trainer import TrainerSettings
+    from SSLFewShotLib.sampling.extent import Extent
+
+    minutes = 30.0 if arguments.iterations is None and arguments.minutes is None else arguments.minutes
+    settings = TrainerSettings(
+        iterations=arguments.iterations,
+        minutes=minutes,
+        learning_rate=arguments.learning_rate,
+        schedule=arguments.schedule,
+        seed=arguments.seed,
+    )
+    name = arguments.folder.resolve().name
+    source = PretrainingSource(name, arguments.data_source, arguments.data_licence, arguments.modality)
+    extent = Extent("mm", arguments.extent_mm) if arguments.extent_mm else None
+    if arguments.normalised:
+        extent = Extent("normalised", 1.0)
+    card = pretrain(
+        arguments.folder,
+        arguments.method,
+        arguments.output,
+        settings,
+        source,
+        extent,
+        arguments.batch_size,
+        arguments.device,
+        arguments.resume,
+        arguments.overwrite,
+        progress,
+    )
+    if card is None:
+        return {}, ""
+    shown = card.to_dict()
+    metric = ", ".join(f"{key} {value}" for key, value in card.metrics.items())
+    return shown, f"{arguments.output}: {card.training['iterations']} iterations; {metric}"
+
+
+def models(arguments: argparse.Namespace, progress: Progress) -> tuple[Any, str]:
+    """`sslfewshot models …`."""
+    from SSLFewShotLib.models import ModelStore
+
+    store = ModelStore()
+    if arguments.action == "list":
+        entries = store.list()
+        result = [{**entry.card.to_dict(), "bundled": entry.bundled} for entry in entries]
+        width = max((len(entry.card.name) for entry in entries), default=0)
+        lines = [
+            f"{entry.card.name:<{width}}  {entry.card.preprocessing['modality']:<3}  "
+            f"{'bundled' if entry.bundled else 'yours  '}  {entry.card.title}"
+            for entry in entries
+        ]
+        return result, "\n".join(lines) or "no models; make one with `sslfewshot pretrain`"
+    if arguments.action == "show":
+        entry = store.find(arguments.name)
+        return {**entry.card.to_dict(), "bundled": entry.bundled}, entry.card.to_bytes().decode().rstrip()
+    if arguments.action == "import":
+        take = store.add if arguments.archive.is_dir() else store.import_archive
+        entry = take(arguments.archive, overwrite=arguments.overwrite)
+        return entry.card.to_dict(), f"imported {entry.card.name}"
+    if arguments.action == "export":
+        store.export(arguments.name, arguments.archive, overwrite=arguments.overwrite)
+        return {"archive": str(arguments.archive)}, f"wrote {arguments.archive}"
+    store.remove(arguments.name)
+    return {"removed": arguments.name}, f"removed {arguments.name}"
+
+
+def evaluate(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+    """`sslfewshot evaluate`."""
+    from SSLFewShotLib.evaluation.protocol import evaluate
+
+    report = evaluate(
+        arguments.folder,
+        arguments.supports,
+        arguments.output,
+        shots=tuple(arguments.shots),
+        methods=tuple(arguments.methods),
+        models=tuple(arguments.models),
+        queries=arguments.queries,
+        repeats=arguments.repeats,
+        two_fold=arguments.two_fold,
+        device=arguments.device,
+        seed=arguments.seed,
+        settings=knn_settings(arguments),
+        save_segmentations=arguments.save_segmentations,
+        overwrite=arguments.overwrite,
+        progress=progress,
+    )
+    return {"report": str(report)}, report.read_text(encoding="utf-8")
+
+
+def demo(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+    """`sslfewshot demo`."""
+    from SSLFewShotLib.demo import run_demo
+
+    result = run_demo(
+        arguments.output,
+        data=arguments.data,
+        minutes=arguments.minutes,
+        device=arguments.device,
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
+        progress=progress,
+    )
+    return result, f"mean Dice {result['mean_dice']:.2f}; open {result['report']}"
