@@ -40,7 +40,7 @@ def voxel_points(volume: Volume) -> np.ndarray:
     return volume.points_from_indices(np.stack([i, j, k], axis=-1).reshape(-1, 3)).reshape(*k.shape, 3)
 
 
-CENTRE_A, CENTRE_B = ORIGIN + [16.0, 20.0, 18.0], ORIGIN + [32.0, 24.0, 24.0]
+CENTRE_A, CENTRE_B = np.array([[-14.0, 25.0, 118.0], [2.0, 29.0, 124.0]])
 
 
 def two_balls() -> np.ndarray:
@@ -167,7 +167,7 @@ def test_an_empty_mask_and_a_single_voxel_are_their_own_largest_piece():
 @pytest.mark.parametrize("overlapping", [False, True])
 def test_a_dropped_piece_becomes_background_and_is_no_longer_sure_of_its_label(overlapping):
     points = lattice_points()
-    large, small = ball(CENTRE_B, 7.0, points), ball(ORIGIN + [8.0, 32.0, 32.0], 4.5, points)
+    large, small = ball(CENTRE_B, 7.0, points), ball(np.array([-22.0, 37.0, 132.0]), 4.5, points)
     probabilities = np.maximum(large, small)[None]
     arguments = (grid(), probabilities, ORIGIN, SPACING, [A], overlapping)
     plain, plain_confidence = labels_from_probabilities(*arguments)
