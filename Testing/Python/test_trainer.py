@@ -22,6 +22,15 @@ from toy_task import BrighterHalf, make_trainer, weights
 ITERATIONS = 40
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums come out the same to the last bit in every process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory) -> list[Path]:
     return toy_task.write_scans(tmp_path_factory.mktemp("scans"))
