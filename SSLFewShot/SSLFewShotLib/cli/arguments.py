@@ -7,6 +7,8 @@ from pathlib import Path
 
 from SSLFewShotLib.version import __version__
 
+PLAIN_KNN = {"normalise": False, "spatial_weight": 0.0, "largest_component": False}
+"""The vote of the context-feature paper (section 3.1)."""
 DEVICE_HELP = "auto (default: a GPU when there is one), cpu, cuda, cuda:N or mps"
 
 
@@ -169,6 +171,11 @@ def _add_knn_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--spatial-weight", type=float, metavar="W", help="how much the place in the body counts; 0: not at all"
     )
+    group.add_argument(
+        "--plain",
+        action="store_true",
+        help="the paper's: vectors as they are, no place in the body, all pieces kept",
+    )
     group.add_argument("--index", choices=("exact", "approximate"))
     group.add_argument(
         "--all-components", action="store_true", help="keep all pieces of a segment, not the largest alone"
@@ -177,9 +184,10 @@ def _add_knn_settings(parser: argparse.ArgumentParser) -> None:
 
 def knn_settings(arguments: argparse.Namespace) -> dict:
     """The kNN settings that were given."""
+    settings = dict(PLAIN_KNN) if arguments.plain else {}
     names = ("k", "spacing", "spatial_weight", "index")
-    settings = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    return {**settings, "largest_component": False} if arguments.all_components else settings
+    settings |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return settings | {"largest_component": False} if arguments.all_components else settings
 
 
 def _command(commands: argparse._SubParsersAction, name: str, summary: str) -> argparse.ArgumentParser:

@@ -24,16 +24,22 @@ class ConsoleProgress:
         self._shown = float("-inf")
         self._bar = self._stream.isatty()
         self._open_line = False
+        self._pending = ""
 
     def __call__(self, fraction: float, message: str) -> None:
         """Show where we are, at most ten times a second (bar) or once in five seconds (lines)."""
         now = self._clock()
-        if now - self._shown < (0.1 if self._bar else 5.0) and fraction < 1:
-            return
-        self._shown = now
         elapsed = now - self._started
         remaining = f", {_duration(elapsed * (1 - fraction) / fraction)} left" if 0.02 < fraction < 1 else ""
         text = f"{fraction:4.0%} {message} ({_duration(elapsed)}{remaining})"
+        self._pending = text
+        if now - self._shown < (0.1 if self._bar else 5.0):
+            return
+        self._shown = now
+        self._write(text, fraction)
+
+    def _write(self, text: str, fraction: float) -> None:
+        self._pending = ""
         if self._bar:
             done = round(_BAR_WIDTH * fraction)
             self._stream.write(f"\r\x1b[K[{'█' * done}{' ' * (_BAR_WIDTH - done)}] {text}"[:220])
@@ -43,7 +49,9 @@ class ConsoleProgress:
         self._stream.flush()
 
     def end_line(self) -> None:
-        """Leave the bar's line, before something else is printed."""
+        """Show what was held back, and leave the bar's line, before something else is printed."""
+        if self._pending:
+            self._write(self._pending, 1.0)
         if self._open_line:
             self._stream.write("\n")
             self._stream.flush()

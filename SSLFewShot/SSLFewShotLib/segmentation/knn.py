@@ -32,16 +32,19 @@ class KnnSegmenter(Segmenter):
     descriptor: what describes voxels.
     k: neighbours that vote (paper: 21).
     spacing: mm between the finest points that are classified (paper: every 4th voxel, 6 mm); None takes a
-        30th of the descriptor's unit. Every second point is classified first, the ones between only where a
+        20th of the descriptor's unit. Every second point is classified first, the ones between only where a
         structure is possible.
-    spatial_weight: 0 leaves the place out; else the distance of two points' places, relative to the body's
-        box, counts this many times the typical distance of two vectors.
+    normalise: standardise every number of a vector over the support and bring vectors to unit length before
+        distances are taken; False takes them as they are (the paper).
+    spatial_weight: 0 leaves the place out (the paper); else the distance of two points' places, relative to the
+        body's box, counts this many times the typical distance of two vectors.
     index: "exact" or "approximate".
     per_segment, background: support points for each segment and for the background, over all supports.
     background_weight: 1 lets a background point vote for all the tissue that it stands for, 0 for itself.
     largest_component: keep the largest piece of each segment only.
 
-    After `fit`: segments_, index_, scale_ (typical squared distance of two vectors), recall_.
+    After `fit`: segments_, index_, mean_ and deviation_ (of the vectors' numbers), scale_ (typical squared distance
+    of two vectors), recall_.
     """
 
     name = "knn"
@@ -51,7 +54,8 @@ class KnnSegmenter(Segmenter):
         descriptor: Descriptor,
         k: int = 21,
         spacing: float | None = None,
-        spatial_weight: float = 0.0,
+        normalise: bool = True,
+        spatial_weight: float = 2.0,
         index: str = "exact",
         per_segment: int = 800,
         background: int = 8000,
@@ -73,6 +77,7 @@ class KnnSegmenter(Segmenter):
         self.descriptor = descriptor
         self.k = k
         self.spacing = spacing
+        self.normalise = normalise
         self.spatial_weight = spatial_weight
         self.index = index
         self.per_segment = per_segment
@@ -122,6 +127,8 @@ class KnnSegmenter(Segmenter):
         self.known_ = np.concatenate(known)
         self.weights_ = self._vote_weights(np.concatenate(weights))
         described = np.concatenate([v for v, _ in vectors])
+        self.mean_, self.deviation_ = described.mean(axis=0), described.std(axis=0)
+        described = self._comparable(described)
         self.scale_ = _typical_squared_distance(described, np.random.default_rng(self.seed))
         self.index_ = NeighbourIndex(
             self._with_place(described, np.concatenate([p for _, p in vectors])), self.index, self.seed
@@ -175,6 +182,7 @@ class KnnSegmenter(Segmenter):
         settings = {
             "k": self.k,
             "spacing_mm": self.spacing,
+            "normalise": self.normalise,
             "spatial_weight": self.spatial_weight,
             "index": self.index,
             "per_segment": self.per_segment,
@@ -188,12 +196,21 @@ class KnnSegmenter(Segmenter):
     def _spacing(self, volume: Volume) -> float:
         if self.spacing is not None:
             return self.spacing
-        return float(self.descriptor.prepare(volume).unit.min()) / 30
+        return float(self.descriptor.prepare(volume).unit.min()) / 20
 
     def _vote_weights(self, volumes: np.ndarray) -> np.ndarray:
         """mm³ a point stands for to the weight of its vote, 1 on average over the foreground."""
         inside = self.members_.any(axis=1)
         return (volumes / volumes[inside].mean()) ** self.background_weight if inside.any() else volumes * 0 + 1
+
+    def _comparable(self, vectors: np.ndarray) -> np.ndarray:
+        """(N, D) descriptors as they are compared; a number that never varies counts nothing."""
+        if not self.normalise:
+            return vectors
+        varies = self.deviation_ > 1e-6 * max(float(self.deviation_.max()), 1e-30)
+        scaled = np.where(varies, (vectors - self.mean_) / np.where(varies, self.deviation_, 1), 0)
+        length = np.linalg.norm(scaled, axis=1, keepdims=True)
+        return (scaled / np.maximum(length, 1e-12)).astype(np.float32)
 
     def _with_place(self, vectors: np.ndarray, places: np.ndarray) -> np.ndarray:
         if self.spatial_weight == 0:
@@ -214,7 +231,7 @@ class KnnSegmenter(Segmenter):
         for start in range(0, len(nodes), _NODES_AT_ONCE):
             report(start / len(nodes), "comparing with the support")
             part = slice(start, start + _NODES_AT_ONCE)
-            queries = self._with_place(vectors[part], lattice.positions(nodes[part]))
+            queries = self._with_place(self._comparable(vectors[part]), lattice.positions(nodes[part]))
             distances, rows = self.index_.search(queries, self.k)
             found = rows >= 0
             mean = distances.mean(axis=1, where=found, keepdims=True)
