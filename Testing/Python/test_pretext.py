@@ -17,6 +17,16 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.patches import PLANE_AXES
 from SSLFewShotLib.sampling.preparation import PreparedScan
 
+
+# Small convolutions are slower on several threads that wait for one another.
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 EXTENT, INTENSITY = Extent("mm", 60.0), Intensity("zscore")
 
 
