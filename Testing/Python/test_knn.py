@@ -229,12 +229,13 @@ def test_the_points_of_a_support_are_described_once_for_all_sets_it_is_in():
     asked = []
     plain = descriptor._describe
     descriptor._describe = lambda scan, points, p: asked.append(len(points)) or plain(scan, points, p)
-    alone = segmenter(descriptor=descriptor).fit(SupportSet([patient(0)]), described_before=vectors)
-    first = sum(asked)
+    first = segmenter(descriptor=descriptor).fit(SupportSet([patient(0)]), described_before=vectors)
+    count = sum(asked)
     again = segmenter(descriptor=descriptor).fit(SupportSet([patient(0)]), described_before=vectors)
-    assert first > 1000 and sum(asked) == first
-    queries = plain(descriptor.prepare(patient(0)[0]), np.zeros((5, 3)), lambda *report: None)
-    assert np.array_equal(alone.index_.search(queries, 9)[1], again.index_.search(queries, 9)[1])
+    assert count > 1000 and sum(asked) == count
+    lattice = first.lattice(patient(1)[0])
+    probabilities = [model.lattice_probabilities(lattice) for model in (first, again)]
+    assert np.array_equal(*probabilities) and probabilities[0].max() > 0.5
 
 
 # Settings
@@ -257,6 +258,37 @@ def test_a_kept_lattice_gives_the_same_result_without_describing_anything_again(
     lattice.descriptor = None
     second = fitted().predict(volume, lattice=lattice)
     assert np.array_equal(first[0].array, second[0].array) and np.array_equal(first[1].array, second[1].array)
+
+
+class Loud(Patches):
+    """One number of each vector is a thousand times as large as the others, and one never varies."""
+
+    def _describe(self, scan, points, progress):
+        vectors = super()._describe(scan, points, progress)
+        vectors[:, 0] *= 1000
+        vectors[:, 1] = 5
+        return vectors
+
+
+class Quiet(Loud):
+    """The same without the loud number's factor."""
+
+    def _describe(self, scan, points, progress):
+        vectors = super()._describe(scan, points, progress)
+        vectors[:, 0] /= 1000
+        return vectors
+
+
+def test_how_large_a_number_of_the_vectors_is_counts_nothing_unless_they_are_taken_as_they_are():
+    def found(kind, normalise: bool) -> np.ndarray:
+        descriptor = kind(Extent("mm", 120.0), WINDOW)
+        settings = {"per_segment": 200, "background": 1000, "spatial_weight": 0.0, "normalise": normalise}
+        model = segmenter(descriptor=descriptor, **settings).fit(SupportSet([patient(0)]))
+        return model.lattice_probabilities(model.lattice(patient(0)[0]))
+
+    np.testing.assert_allclose(found(Loud, True).mean(), found(Quiet, True).mean(), rtol=1e-3)
+    assert abs(found(Loud, True) - found(Quiet, True)).mean() < 1e-3
+    assert abs(found(Loud, False) - found(Quiet, False)).mean() > 1e-2
 
 
 class Blind(GreyValueDifferences):

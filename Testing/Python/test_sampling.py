@@ -201,6 +201,15 @@ def test_an_extent_far_too_small_for_the_scan_is_refused_before_memory_runs_out(
         Preparation(Extent("mm", 1.0), AS_STORED, 0.02)(volume)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("intensity", [AS_STORED, Intensity("zscore")])
+def test_a_scan_with_voxels_that_are_no_numbers_is_refused_by_name(rng, wrong, intensity):
+    array = rng.normal(size=(12, 12, 12)).astype(np.float32)
+    array[5, 6, 7] = wrong
+    with pytest.raises(InputError, match="holed: holds NaN or infinite voxels"):
+        Preparation(Extent("mm", 20.0), intensity, 0.05)(Volume.from_spacing(array, name="holed"))
+
+
 def test_central_positions_fill_the_central_half_of_each_scan_evenly(rng):
     scans = [prepared(np.zeros((40, 20, 10))), prepared(np.zeros((5, 50, 100)))]
     which = rng.integers(2, size=4000)

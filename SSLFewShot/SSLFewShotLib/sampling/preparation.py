@@ -33,7 +33,8 @@ class Preparation:
     def __call__(self, volume: Volume) -> PreparedScan:
         """Resample to an LPS-aligned grid that covers the scan (anti-aliased), and normalise.
 
-        Raises InputError when the extent is so small for the scan that the grid would not fit into memory.
+        Raises InputError when the extent is so small for the scan that the grid would not fit into memory, and for
+        NaN or infinite voxels.
         """
         corners = volume.corners()
         low, high = corners.min(axis=0), corners.max(axis=0)
@@ -54,6 +55,8 @@ class Preparation:
         resampled = resample(volume, grid)
         body = body_mask(resampled)
         values = self.intensity.apply(resampled.array, body)
+        if not np.isfinite(values).all():
+            raise InputError(f"{volume.name}: holds NaN or infinite voxels; replace them, by the value of air say")
         return PreparedScan(torch.from_numpy(values), torch.from_numpy(body), origin, spacing, unit, volume.name)
 
 

@@ -43,7 +43,7 @@ class KnnSegmenter(Segmenter):
     background_weight: 1 lets a background point vote for all the tissue that it stands for, 0 for itself.
     largest_component: keep the largest piece of each segment only.
 
-    After `fit`: segments_, index_, mean_ and deviation_ (of the vectors' numbers), scale_ (typical squared distance
+    After `fit`: segments_, index_, mean_ and deviation_ (of each number), scale_ (typical squared distance
     of two vectors), recall_.
     """
 
@@ -127,6 +127,8 @@ class KnnSegmenter(Segmenter):
         self.known_ = np.concatenate(known)
         self.weights_ = self._vote_weights(np.concatenate(weights))
         described = np.concatenate([v for v, _ in vectors])
+        if not np.isfinite(described).all():
+            raise InputError("the support's descriptors are not finite; check its scans for NaN voxels")
         self.mean_, self.deviation_ = described.mean(axis=0), described.std(axis=0)
         described = self._comparable(described)
         self.scale_ = _typical_squared_distance(described, np.random.default_rng(self.seed))

@@ -25,7 +25,7 @@ class NeighbourIndex:
         if not len(vectors):
             raise InputError("the support holds no vector to compare with")
         if not np.isfinite(vectors).all():
-            raise InputError("the support's descriptors are not finite; check its scans for NaN voxels")
+            raise InputError("vectors that are not finite cannot be compared; check the scans for NaN voxels")
         vectors = np.ascontiguousarray(vectors, np.float32)
         self.kind = kind
         self.recall = 1.0
