@@ -50,11 +50,13 @@ def run_demo(
     and `overwrite` is not set, or when `data` has fewer than two labelled scans.
     """
     output = Path(output)
+    settings = TrainerSettings(minutes=minutes, seed=seed)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: a folder was expected for the output, this is a file")
     if output.exists() and any(output.iterdir()) and not overwrite:
         raise InputError(f"{output}: the folder is not empty; give --overwrite or another --output")
-    scans = data
+    scans = Path(data).resolve() if data is not None else output / "scans"
     if data is None:
-        scans = output / "scans"
         write_cohort(
             scans,
             PATIENTS,
@@ -68,7 +70,7 @@ def run_demo(
     if len(cases) < 2:
         raise InputError(f"{scans}: at least two labelled scans were expected, a support and one to score")
     support, queries = cases[0], cases[1:]
-    model = _model(scans, output, support, data is None, minutes, device, seed, progress)
+    model = _model(scans, output, support, data is None, settings, device, progress)
     job = SegmentationJob(
         targets=[case.image for case in queries],
         supports=[(support.image, support.labels)],
@@ -80,11 +82,16 @@ def run_demo(
         settings={"spacing": LATTICE_SPACING} if data is None else {},
     )
     report = run(job, portion(progress, 0.45, 0.93))
+    done = {target["image"] for target in report["targets"] if "error" not in target}
+    queries = [case for case in queries if case.image.name in done]
     rows = _scored(output, queries, overwrite, portion(progress, 0.93, 1.0))
-    mean = float(np.nanmean([row["dice"] for row in rows]))
+    known = [row["dice"] for row in rows if np.isfinite(row["dice"])]
+    if not known:
+        raise InputError(f"{scans}: {support.id} and the other scans have no marked structure in common")
+    mean = float(np.mean(known))
     dice_table(rows, output / "dice.png", f"One support, {len(queries)} scans", overwrite=overwrite)
     path = output / "report.md"
-    write_text(path, _report_text(data, support, queries, report, rows, mean))
+    write_text(path, _report_text(None if data is None else scans.name, support, queries, report, rows, mean))
     progress(1.0, f"wrote {path}")
     return {"mean_dice": mean, "report": str(path), "model": Path(model).name, "scores": rows}
 
@@ -94,9 +101,8 @@ def _model(
     output: Path,
     support: Case,
     made: bool,
-    minutes: float,
+    settings: TrainerSettings,
     device: str,
-    seed: int,
     progress: Progress,
 ) -> str | Path:
     """A model of the store that fits real scans, or one pretrained now."""
@@ -109,9 +115,8 @@ def _model(
     if unfinished.exists():
         shutil.rmtree(unfinished)
     source = PretrainingSource(
-        "phantoms" if made else scans.name, "made by sslfewshot demo" if made else str(scans.name)
+        "phantoms" if made else scans.name, "made by sslfewshot demo" if made else scans.name
     )
-    settings = TrainerSettings(minutes=minutes, seed=seed)
     pretrain(
         scans,
         "heatmap",
@@ -150,7 +155,7 @@ def _scored(output: Path, queries: Sequence[Case], overwrite: bool, progress: Pr
 
 
 def _report_text(
-    data: Path | None,
+    data: str | None,
     support: Case,
     queries: Sequence[Case],
     report: dict[str, Any],
@@ -161,7 +166,7 @@ def _report_text(
     lines = [
         "# Label one scan, get the rest",
         "",
-        f"Scans: {'made phantoms' if data is None else data.name}. One support, {support.id}, "
+        f"Scans: {'made phantoms' if data is None else data}. One support, {support.id}, "
         f"marked; {', '.join(case.id for case in queries)} segmented from it.",
         f"Model {descriptor['name']}, method {report['segmenter']['method']}, sslfewshot {__version__}, "
         f"on {report['device']}.",

@@ -32,18 +32,19 @@ def written_atomically(path: Path) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
     except OSError as error:
-        raise _explained(error, path) from error
+        raise _explained(error, path, temporary) from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
+    """Write a UTF-8 text file atomically; parts of file names that are no Unicode are escaped."""
     with written_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _explained(error: OSError, path: Path) -> OSError:
+def _explained(error: OSError, path: Path, temporary: Path | None) -> OSError:
     if isinstance(error, OutputError):
-        return error
+        # Written within another writing: the name that the user knows is the outer one.
+        return OutputError(error.errno, (error.strerror or str(error)).replace(str(temporary), str(path)))
     if error.errno == errno.ENOSPC:
         return OutputError(error.errno, f"{path}: no space left on the disk; free some or choose another output")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from SSLFewShotLib.cli.knn_arguments import add_knn_settings
 from SSLFewShotLib.version import __version__
 
-PLAIN_KNN = {"normalise": False, "spatial_weight": 0.0, "largest_component": False}
-"""The vote of the context-feature paper (section 3.1)."""
 DEVICE_HELP = "auto (default: a GPU when there is one), cpu, cuda, cuda:N or mps"
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong use or input (also of some targets only), 130 cancelled."
+SCANS = "Scans are .nrrd, .nii.gz, .nii, .mha and .mhd files and folders of DICOM slices."
+MODELS = "a model's name or folder, or gvdiff, mind or xavier, which need no training"
+PAIRING = (
+    "A case is a scan and its labels with a common stem: pt_013_ct.nii.gz or pt_013.nii.gz belongs to "
+    "pt_013_seg.nii.gz, pt_013-labels.nrrd or pt_013.seg.nrrd. Label files end in .seg.nrrd, or their stem in "
+    "seg, segmentation, label, labels, labelmap, mask or masks."
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -17,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sslfewshot",
         description="Label one scan, get the rest: few-shot segmentation of 3D medical images.",
+        epilog=f"Results go to standard output, progress and messages to standard error. {EXIT_CODES}",
     )
     parser.add_argument("--version", action="version", version=f"sslfewshot {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
@@ -30,7 +38,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_segment(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "segment", "Segment scans after one or more labelled ones.")
+    parser = _command(
+        commands,
+        "segment",
+        "Segment scans after one or more labelled ones.",
+        "Writes DIR/<stem>_seg.<format>, DIR/<stem>_confidence.nii.gz (.nrrd with the NRRD formats) and "
+        f"DIR/report.json. A scan that cannot be used is named and left out. {SCANS} {EXIT_CODES}",
+    )
     parser.add_argument("targets", nargs="+", type=Path, metavar="TARGET", help="a scan, or a folder of scans")
     parser.add_argument(
         "--support",
@@ -39,21 +53,35 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         action="append",
         required=True,
         metavar=("IMAGE", "LABELS"),
-        help="a labelled scan; may be given several times",
+        help="a labelled scan; may be given several times, also with different segments marked",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--method", default="knn", help="knn (default) or box (body-box alignment, a baseline)")
-    parser.add_argument("--model", help="name or folder; left out: the one that fits the support best")
-    parser.add_argument("--format", default="nii.gz", choices=("nii.gz", "nrrd", "seg.nrrd"))
+    parser.add_argument(
+        "--model", metavar="NAME_OR_DIR", help=f"{MODELS}; left out: the model that fits the support best"
+    )
+    parser.add_argument(
+        "--format",
+        default="nii.gz",
+        choices=("nii.gz", "nrrd", "seg.nrrd"),
+        help="of the labels: nii.gz (default; numbers, named in report.json), nrrd (with names and colours) or "
+        "seg.nrrd (Slicer's segmentation; the one for overlapping segments)",
+    )
     parser.add_argument("--segments", nargs="+", metavar="NAME", help="only these segments of the support")
-    _add_knn_settings(parser)
+    add_knn_settings(parser)
     _add_overwrite(parser)
     _add_device(parser)
 
 
 def _add_pretrain(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "pretrain", "Pretrain a descriptor on a folder of unlabelled scans.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser = _command(
+        commands,
+        "pretrain",
+        "Pretrain a descriptor on a folder of unlabelled scans.",
+        "While it runs, MODEL_DIR.training holds its checkpoint and loss curve. A scan that cannot be read is "
+        f"named and skipped. {SCANS} {EXIT_CODES}",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with scans, in sub-folders too")
     parser.add_argument("--method", default="heatmap", help="heatmap (default), reg2d or doersch")
     parser.add_argument(
         "--output",
@@ -63,10 +91,10 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         help="the model's folder; its name is the model's",
     )
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--iterations", type=int, metavar="N")
-    budget.add_argument("--minutes", type=float, metavar="M", help="default: 30")
+    budget.add_argument("--iterations", type=int, metavar="N", help="stop after so many iterations")
+    budget.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes (default 30)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run")
-    parser.add_argument("--seed", type=int, default=0)
+    _add_seed(parser)
     parser.add_argument(
         "--batch-size", type=int, default=16, metavar="N", help="pairs an iteration and axis (default 16, paper 8)"
     )
@@ -78,9 +106,12 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         help="default 0.001 (paper 0.00005, for 800,000 iterations)",
     )
     parser.add_argument(
-        "--schedule", choices=("cosine", "constant"), default="cosine", help="of the learning rate"
+        "--schedule",
+        choices=("cosine", "constant"),
+        default="cosine",
+        help="of the learning rate (default cosine)",
     )
-    parser.add_argument("--modality", help="CT, MR, …; left out: found from the scans")
+    parser.add_argument("--modality", metavar="NAME", help="CT, MR, …; left out: found from the scans")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--extent-mm",
@@ -91,107 +122,138 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     size.add_argument(
         "--normalised", action="store_true", help="extents relative to the scan (only for scans cropped alike)"
     )
-    parser.add_argument("--data-source", default="the user's own folder", help="for the model's card")
-    parser.add_argument("--data-licence", default="not stated", help="for the model's card")
+    parser.add_argument(
+        "--data-source", default="the user's own folder", metavar="TEXT", help="where from, for the model's card"
+    )
+    parser.add_argument(
+        "--data-licence", default="not stated", metavar="TEXT", help="of the scans, for the model's card"
+    )
     _add_overwrite(parser)
     _add_device(parser)
 
 
 def _add_models(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("models", help="List, show, import, export and remove models.")
+    summary = "List, show, import, export and remove models."
+    store = "Your models lie in the user's folder for application data, or where SSLFEWSHOT_MODELS points to."
+    parser = commands.add_parser("models", help=summary, description=summary, epilog=f"{store} {EXIT_CODES}")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="all models")
-    show = actions.add_parser("show", help="a model's card")
-    show.add_argument("name", metavar="NAME")
-    take = actions.add_parser("import", help="take a model's archive (.zip) or folder into the store")
-    take.add_argument("archive", type=Path, metavar="ARCHIVE")
-    give = actions.add_parser("export", help="write a model as an archive (.zip)")
-    give.add_argument("name", metavar="NAME")
-    give.add_argument("archive", type=Path, metavar="ARCHIVE")
-    remove = actions.add_parser("remove", help="remove one of your models")
-    remove.add_argument("name", metavar="NAME")
-    for action in (listing, show, take, give, remove):
-        _add_json(action)
-    for action in (take, give):
-        _add_overwrite(action)
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        return actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+
+    listing = action("list", "list the models that come with the software, and yours")
+    show = action("show", "show a model's card: method, training data, licence, settings, metrics")
+    show.add_argument("name", metavar="NAME", help="a model's name or folder")
+    take = action("import", "take a model into the store, under the name on its card")
+    take.add_argument("archive", type=Path, metavar="ARCHIVE", help="a model's archive (.zip) or folder")
+    give = action("export", "write a model as an archive")
+    give.add_argument("name", metavar="NAME", help="a model's name or folder")
+    give.add_argument("archive", type=Path, metavar="ARCHIVE", help="the .zip to write")
+    remove = action("remove", "remove one of your models")
+    remove.add_argument("name", metavar="NAME", help="a model of yours")
+    for each in (listing, show, take, give, remove):
+        _add_json(each)
+    for each in (take, give):
+        _add_overwrite(each)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "evaluate", "Measure few-shot segmentation on a folder of labelled scans.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser = _command(
+        commands,
+        "evaluate",
+        "Measure few-shot segmentation on a folder of labelled scans.",
+        f"Writes results.csv, report.md and plots to DIR and prints the report. {PAIRING} {EXIT_CODES}",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with scans and their labels")
     parser.add_argument(
-        "--supports", type=_list, required=True, metavar="ID,ID,…", help="cases that are marked, in turn"
+        "--supports",
+        type=_list,
+        default=[],
+        metavar="ID,ID,…",
+        help="cases that are marked, in turn; only with --two-fold they can be left out",
     )
     parser.add_argument(
         "--queries", type=_list, metavar="ID,ID,…", help="cases to segment; left out: all but the supports"
     )
     parser.add_argument(
-        "--shots", type=_numbers, default=[1], metavar="K,K,…", help="labelled scans at a time, e.g. 1,2,3,5,9"
+        "--shots",
+        type=_numbers,
+        default=[1],
+        metavar="K,K,…",
+        help="labelled scans at a time, e.g. 1,2,3,5,9 (default 1)",
     )
-    parser.add_argument("--methods", type=_list, default=["knn"], metavar="NAME,…")
+    parser.add_argument(
+        "--methods",
+        type=_list,
+        default=["knn"],
+        metavar="NAME,…",
+        help="knn (default) and box (body-box alignment, a baseline)",
+    )
     parser.add_argument(
         "--models",
         type=_list,
-        required=True,
+        default=[],
         metavar="NAME,…",
-        help="names or folders; gvdiff, mind and xavier need no training",
+        help="for knn: models' names or folders, or gvdiff, mind or xavier, which need no training",
     )
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="an unfinished evaluation there is continued"
     )
     parser.add_argument(
-        "--repeats", type=int, default=5, help="support sets for each number of shots, at most (default 5)"
+        "--repeats",
+        type=_numbers,
+        default=[5],
+        metavar="N,…",
+        help="support sets for each number of shots, at most: one number, or one for each (default 5)",
     )
     parser.add_argument(
         "--two-fold",
         action="store_true",
         help="each half of the cases is segmented from the other (paper, section 3.1)",
     )
-    parser.add_argument("--save-segmentations", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
-    _add_knn_settings(parser)
+    parser.add_argument("--save-segmentations", action="store_true", help="keep the labels that were scored")
+    parser.add_argument(
+        "--image-suffix", metavar="TEXT", help="what images' names end in instead of the rule below, such as _t1"
+    )
+    parser.add_argument(
+        "--label-suffix", metavar="TEXT", help="what labels' names end in instead of the rule below, such as _gt"
+    )
+    _add_seed(parser)
+    add_knn_settings(parser)
     _add_overwrite(parser)
     _add_device(parser)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "demo", "Make scans, pretrain briefly, segment from one support, score, report.")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="real labelled scans instead of made ones")
-    parser.add_argument("--output", type=Path, default=Path("sslfewshot-demo"), metavar="DIR")
-    parser.add_argument("--minutes", type=float, default=1.0, help="of pretraining (default 1)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = _command(
+        commands,
+        "demo",
+        "Make scans, pretrain briefly, segment from one support, score, report.",
+        f"{PAIRING} {EXIT_CODES}",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="real labelled scans instead of made ones; a model that fits them is taken when there is one",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("sslfewshot-demo"),
+        metavar="DIR",
+        help="folder for the report (default sslfewshot-demo)",
+    )
+    parser.add_argument("--minutes", type=float, default=1.0, metavar="M", help="of pretraining (default 1)")
+    _add_seed(parser)
     _add_overwrite(parser)
     _add_device(parser)
 
 
-def _add_knn_settings(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("k nearest neighbours")
-    group.add_argument("--k", type=int, help="neighbours that vote (default 21)")
-    group.add_argument("--spacing", type=float, metavar="MM", help="distance of the points that are classified")
-    group.add_argument(
-        "--spatial-weight", type=float, metavar="W", help="how much the place in the body counts; 0: not at all"
-    )
-    group.add_argument(
-        "--plain",
-        action="store_true",
-        help="the paper's: vectors as they are, no place in the body, all pieces kept",
-    )
-    group.add_argument("--index", choices=("exact", "approximate"))
-    group.add_argument(
-        "--all-components", action="store_true", help="keep all pieces of a segment, not the largest alone"
-    )
-
-
-def knn_settings(arguments: argparse.Namespace) -> dict:
-    """The kNN settings that were given."""
-    settings = dict(PLAIN_KNN) if arguments.plain else {}
-    names = ("k", "spacing", "spatial_weight", "index")
-    settings |= {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    return settings | {"largest_component": False} if arguments.all_components else settings
-
-
-def _command(commands: argparse._SubParsersAction, name: str, summary: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=summary, description=summary)
+def _command(
+    commands: argparse._SubParsersAction, name: str, summary: str, epilog: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary, epilog=epilog)
     _add_json(parser)
     return parser
 
@@ -204,8 +266,12 @@ def _add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
 
 
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same result (default 0)")
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument("--device", default="auto", metavar="NAME", help=DEVICE_HELP)
 
 
 def _list(text: str) -> list[str]:
@@ -213,7 +279,7 @@ def _list(text: str) -> list[str]:
 
 
 def _numbers(text: str) -> list[int]:
-    numbers = [int(part) for part in _list(text)]
+    numbers = [int(part) if part.isdecimal() else 0 for part in _list(text)]
     if not numbers or min(numbers) < 1:
-        raise argparse.ArgumentTypeError("whole numbers from 1 up were expected, such as 1,2,3")
+        raise argparse.ArgumentTypeError(f"{text}: whole numbers from 1 up were expected, such as 1,2,3")
     return numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from SSLFewShotLib.cli.arguments import knn_settings
+from SSLFewShotLib.cli.knn_arguments import knn_settings
 from SSLFewShotLib.progress import Progress
 
 
@@ -35,7 +35,7 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str
     return report, "\n".join(lines)
 
 
-def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
+def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any] | None, str]:
     """`sslfewshot pretrain`."""
     from SSLFewShotLib.pretext.pretrain import PretrainingSource, pretrain
     from SSLFewShotLib.pretext.trainer import TrainerSettings
@@ -50,8 +50,9 @@ def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         seed=arguments.seed,
     )
     name = arguments.folder.resolve().name
-    source = PretrainingSource(name, arguments.data_source, arguments.data_licence, arguments.modality)
-    extent = Extent("mm", arguments.extent_mm) if arguments.extent_mm else None
+    modality = arguments.modality.upper() if arguments.modality else None
+    source = PretrainingSource(name, arguments.data_source, arguments.data_licence, modality)
+    extent = None if arguments.extent_mm is None else Extent("mm", arguments.extent_mm)
     if arguments.normalised:
         extent = Extent("normalised", 1.0)
     card = pretrain(
@@ -68,7 +69,7 @@ def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         progress,
     )
     if card is None:
-        return {}, ""
+        return None, ""
     shown = card.to_dict()
     metric = ", ".join(f"{key} {value}" for key, value in card.metrics.items())
     return shown, f"{arguments.output}: {card.training['iterations']} iterations; {metric}"
@@ -122,6 +123,8 @@ def evaluate(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         settings=knn_settings(arguments),
         save_segmentations=arguments.save_segmentations,
         overwrite=arguments.overwrite,
+        image_suffix=arguments.image_suffix,
+        label_suffix=arguments.label_suffix,
         progress=progress,
     )
     return {"report": str(report)}, report.read_text(encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import sys
 import time
 import warnings
@@ -24,7 +26,7 @@ class ConsoleProgress:
         self._shown = float("-inf")
         self._bar = self._stream.isatty()
         self._open_line = False
-        self._pending = ""
+        self._pending: tuple[str, float] | None = None
 
     def __call__(self, fraction: float, message: str) -> None:
         """Show where we are, at most ten times a second (bar) or once in five seconds (lines)."""
@@ -32,17 +34,19 @@ class ConsoleProgress:
         elapsed = now - self._started
         remaining = f", {_duration(elapsed * (1 - fraction) / fraction)} left" if 0.02 < fraction < 1 else ""
         text = f"{fraction:4.0%} {message} ({_duration(elapsed)}{remaining})"
-        self._pending = text
+        self._pending = (text, fraction)
         if now - self._shown < (0.1 if self._bar else 5.0):
             return
         self._shown = now
         self._write(text, fraction)
 
     def _write(self, text: str, fraction: float) -> None:
-        self._pending = ""
+        self._pending = None
         if self._bar:
-            done = round(_BAR_WIDTH * fraction)
-            self._stream.write(f"\r\x1b[K[{'█' * done}{' ' * (_BAR_WIDTH - done)}] {text}"[:220])
+            done = round(_BAR_WIDTH * min(max(fraction, 0.0), 1.0))
+            line = f"[{'█' * done}{' ' * (_BAR_WIDTH - done)}] {text}"
+            # A line that wraps could not be taken back.
+            self._stream.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
             self._open_line = True
         else:
             self._stream.write(text + "\n")
@@ -51,7 +55,7 @@ class ConsoleProgress:
     def end_line(self) -> None:
         """Show what was held back, and leave the bar's line, before something else is printed."""
         if self._pending:
-            self._write(self._pending, 1.0)
+            self._write(*self._pending)
         if self._open_line:
             self._stream.write("\n")
             self._stream.flush()
@@ -73,9 +77,29 @@ def show_warnings_on(progress: ConsoleProgress) -> None:
     warnings.showwarning = show
 
 
+def accept_any_letter() -> None:
+    """Have letters that the console lacks escaped: a file's name must not turn success into failure."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def print_result(result: Any, as_json: bool, text: str) -> None:
-    """The result on standard output: for machines or for people."""
-    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
+    """The result on standard output: for machines (plain ASCII, null for numbers that are not finite) or people.
+
+    None is the result of a process that leaves the talking to another one.
+    """
+    if result is None:
+        return
+    print(json.dumps(_finite(result), indent=2, allow_nan=False) if as_json else text, flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _duration(seconds: float) -> str:

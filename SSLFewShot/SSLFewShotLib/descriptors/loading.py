@@ -12,7 +12,7 @@ from SSLFewShotLib.descriptors.gvdiff import GreyValueDifferences
 from SSLFewShotLib.descriptors.mind import MindSsc
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.models import ModelCard, ModelStore, load_model
+from SSLFewShotLib.models import ModelCard, ModelStore, UnknownModelError, load_model
 from SSLFewShotLib.networks.context import D2D, D3D
 from SSLFewShotLib.pretext.planar_offset import AXIS_NAMES
 from SSLFewShotLib.sampling.extent import Extent
@@ -37,7 +37,10 @@ def load_descriptor(
     Raises InputError when the model is unknown, damaged, or of a kind that describes nothing.
     """
     if str(name) not in TRAINING_FREE:
-        entry = (store or ModelStore()).find(str(name))
+        try:
+            entry = (store or ModelStore()).find(str(name))
+        except UnknownModelError as error:
+            raise InputError(f"{error}; {', '.join(TRAINING_FREE)} need no model") from None
         return descriptor_from_model(*load_model(entry.folder), device)
     extent = extent or Extent.suited_to(like)
     intensity = Intensity.for_modality(modality_of(like))

@@ -30,7 +30,7 @@ def evaluate(
     methods: Sequence[str] = ("knn",),
     models: Sequence[str] = (),
     queries: Sequence[str] | None = None,
-    repeats: int = 5,
+    repeats: int | Sequence[int] = 5,
     two_fold: bool = False,
     device: str = "auto",
     seed: int = 0,
@@ -70,7 +70,7 @@ def evaluate(
     del first
     protocol = {
         "shots": sorted({len(chosen) for fold in folds for chosen in fold.support_sets}),
-        "repeats": repeats,
+        "repeats": repeats if isinstance(repeats, int) else list(repeats),
         "two_fold": two_fold,
         "support_sets": [[list(chosen) for chosen in fold.support_sets] for fold in folds],
         "queries": [list(fold.queries) for fold in folds],

@@ -88,8 +88,10 @@ def _protocol(facts: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> It
         which = f"Fold {number + 1}. " if len(folds) > 1 else ""
         count = f"{len(sets)} support sets" if len(sets) > 1 else "One support set"
         shots = ", ".join(str(k) for k in protocol["shots"])
+        repeats = protocol["repeats"]
+        repeats = repeats if isinstance(repeats, int) else ", ".join(str(n) for n in repeats)
         yield (
-            f"{which}{count} (k = {shots}; up to {protocol['repeats']} for each k) of {len(supports)} supports: "
+            f"{which}{count} (k = {shots}; up to {repeats} for each k) of {len(supports)} supports: "
             f"{', '.join(supports)}.\n\n{len(queries)} queries, none of them a support: {', '.join(queries)}."
         )
     pairs = sum(len(sets) * len(queries) for sets, queries in folds) * len(facts["contenders"])

@@ -46,13 +46,14 @@ def plan_folds(
     supports: Sequence[str],
     queries: Sequence[str] | None = None,
     shots: Sequence[int] = (1,),
-    repeats: int = 5,
+    repeats: int | Sequence[int] = 5,
     two_fold: bool = False,
 ) -> list[Fold]:
     """Decide who labels whom.
 
     cases: of a folder; those without labels take no part.
     supports: ids, in the order in which they are added as shots increase.
+    repeats: support sets for each number of shots, at most; one number for all, or one for each of `shots`.
     queries: ids; None for every labelled case that is not in `supports`.
     two_fold: the labelled cases are split into a first and a second half, and each labels the other (Blendowski
         et al., MICCAI 2019, section 3.1: 1-10 and 11-19). `supports` and `queries` then narrow down who of a
@@ -61,8 +62,14 @@ def plan_folds(
     Warns (InputWarning) of a number of shots that there are not enough supports for, and leaves it out. Raises
     InputError for an unknown id, a query that is a support, and when nothing is left to do.
     """
-    if repeats < 1 or not shots or min(shots) < 1:
+    wanted = [repeats] * len(shots) if isinstance(repeats, int) else list(repeats)
+    if len(wanted) == 1:
+        wanted *= len(shots)
+    if len(wanted) != len(shots):
+        raise InputError(f"repeats {wanted}: one number, or one for each of the shots {list(shots)} was expected")
+    if not shots or min(shots) < 1 or min(wanted) < 1:
         raise InputError(f"shots {list(shots)}, repeats {repeats}: whole numbers from 1 up were expected")
+    sets = dict(zip(shots, wanted, strict=True))
     labelled = [case for case in cases if case.labels is not None]
     if len(labelled) < 2:
         raise InputError(f"{len(labelled)} labelled cases: at least two are needed, one to mark and one to label")
@@ -75,21 +82,22 @@ def plan_folds(
         if both:
             raise InputError(f"{both[0]}: named as support and as query; a scan cannot be both, leave one out")
         rest = [case.id for case in labelled if case.id not in named] if asked is None else asked
-        return [_fold(named, rest, shots, repeats)]
+        return [_fold(named, rest, sets)]
     ids = [case.id for case in labelled]
     half = (len(ids) + 1) // 2
     folds = []
     for own, other in ((ids[:half], ids[half:]), (ids[half:], ids[:half])):
         marked = [identity for identity in named if identity in own] if named else own
-        folds.append(_fold(marked, [i for i in other if asked is None or i in asked], shots, repeats))
+        folds.append(_fold(marked, [i for i in other if asked is None or i in asked], sets))
     return folds
 
 
-def _fold(supports: list[str], queries: list[str], shots: Sequence[int], repeats: int) -> Fold:
+def _fold(supports: list[str], queries: list[str], wanted: dict[int, int]) -> Fold:
+    """wanted: number of shots → support sets, at most."""
     if not queries:
         raise InputError("no labelled case is left to be a query; name fewer supports, or use two folds")
     sets: list[tuple[str, ...]] = []
-    for count in sorted(set(shots)):
+    for count, repeats in sorted(wanted.items()):
         if count > len(supports):
             warnings.warn(
                 f"{count} shots: left out, there are only {len(supports)} supports", InputWarning, stacklevel=4
@@ -98,6 +106,6 @@ def _fold(supports: list[str], queries: list[str], shots: Sequence[int], repeats
         sets += cyclic_sets(supports, count, repeats)
     if not sets:
         raise InputError(
-            f"shots {min(shots)}: only {len(supports)} supports are there; name more or ask for fewer"
+            f"shots {min(wanted)}: only {len(supports)} supports are there; name more or ask for fewer"
         )
     return Fold(tuple(sets), tuple(queries))

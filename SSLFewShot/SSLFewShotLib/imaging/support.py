@@ -34,9 +34,15 @@ class SupportSet:
                 raise InputError(
                     f"{labels.name}: not on the grid of {volume.name}; resample it to the image first"
                 )
-            marked = [s for s in labels.segments if labels.mask(s).any() and (wanted is None or s.name in wanted)]
-            if not marked:
+            there = [s for s in labels.segments if labels.mask(s).any()]
+            if not there:
                 raise InputError(f"{labels.name}: no foreground; mark at least one voxel of one structure")
+            marked = [s for s in there if wanted is None or s.name in wanted]
+            if not marked:
+                raise InputError(
+                    f"{labels.name}: none of the segments {', '.join(sorted(wanted or ()))} is marked here, only "
+                    f"{', '.join(s.name for s in there)}; correct the names or leave this support out"
+                )
             for segment in marked:
                 if segment.name not in names:
                     names.add(segment.name)

@@ -2,6 +2,14 @@
 
 from SSLFewShotLib.models.card import ModelCard, installed_versions
 from SSLFewShotLib.models.folder import load_model, save_model
-from SSLFewShotLib.models.store import ModelEntry, ModelStore
+from SSLFewShotLib.models.store import ModelEntry, ModelStore, UnknownModelError
 
-__all__ = ["ModelCard", "ModelEntry", "ModelStore", "installed_versions", "load_model", "save_model"]
+__all__ = [
+    "ModelCard",
+    "ModelEntry",
+    "ModelStore",
+    "UnknownModelError",
+    "installed_versions",
+    "load_model",
+    "save_model",
+]

@@ -19,6 +19,10 @@ from SSLFewShotLib.models.card import CARD_FILE, ModelCard, check_name
 from SSLFewShotLib.models.folder import MODEL_FILES, is_model, load_model, place_model, plain_file, read_card
 
 
+class UnknownModelError(InputError):
+    """There is no model of the name that was given."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelEntry:
     """A model that was found: its card, its folder, and whether it came with the software."""
@@ -84,7 +88,7 @@ class ModelStore:
     def find(self, name_or_dir: str | Path) -> ModelEntry:
         """The model of that name in the store, or the one in that folder.
 
-        Raises InputError when there is none, naming those there are, or when its card is not valid.
+        Raises UnknownModelError when there is none, naming those there are; InputError when its card is not valid.
         """
         for folder, bundled in self._folders():
             if folder.name == str(name_or_dir):
@@ -93,7 +97,7 @@ class ModelStore:
         if str(name_or_dir) and os.path.isdir(folder):
             bundled = folder.resolve().parent == self.bundled_folder.resolve()
             return ModelEntry(read_card(folder), folder, bundled)
-        raise InputError(self._unknown(str(name_or_dir)))
+        raise UnknownModelError(self._unknown(str(name_or_dir)))
 
     def add(self, folder: Path, overwrite: bool = False) -> ModelEntry:
         """Copy the model in `folder` into the store, under the name on its card.
@@ -125,7 +129,7 @@ class ModelStore:
         if folder is None:
             if any(folder.name == name for folder in _models_in(self.bundled_folder)):
                 raise InputError(f"{name}: comes with the software and cannot be removed; only your own can")
-            raise InputError(self._unknown(name))
+            raise UnknownModelError(self._unknown(name))
         try:
             if folder.is_symlink():
                 folder.unlink()

@@ -67,8 +67,9 @@ def make_segmenter(
         raise InputError(f"method '{method}' is not known; choose one of {', '.join(METHODS)}")
     store = store or ModelStore()
     model = model or choose_model(like, store)
+    descriptor = load_descriptor(model, like, device, store)
     if str(model) not in TRAINING_FREE:
         warning = ModelStore.suits(store.find(model).card, modality_of(like))
         if warning:
             warnings.warn(warning, InputWarning, stacklevel=2)
-    return KnnSegmenter(load_descriptor(model, like, device, store), **settings)
+    return KnnSegmenter(descriptor, **settings)

@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from SSLFewShotLib.errors import InputError, InputWarning, OutputError
+from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.cases import find_scans
 from SSLFewShotLib.imaging.files import read_labels, read_volume, stem, write_labels, write_volume
 from SSLFewShotLib.imaging.labelmap import LabelMap
+from SSLFewShotLib.imaging.nifti import is_sheared
 from SSLFewShotLib.imaging.resampling import labels_on_grid
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import installed_versions
 from SSLFewShotLib.networks.device import choose_device
-from SSLFewShotLib.outputs import refuse_existing, write_text
+from SSLFewShotLib.outputs import refuse_existing, write_text, written_atomically
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.choice import make_segmenter
@@ -60,15 +61,15 @@ def run(job: SegmentationJob, progress: Progress = ignore_progress) -> dict[str,
     A target that cannot be used is named in the report (and an `InputWarning`) and does not stop the rest.
 
     Raises InputError for unusable supports, an unknown model, an output that exists, or when no target at all
-    could be segmented; OutputError when a result cannot be written; Cancelled when the user cancels: targets
-    finished before that are kept.
+    could be segmented (nothing is written then); OutputError when a result cannot be written; Cancelled when the
+    user cancels: targets finished before that are kept, with a report of them.
     """
     targets = _named_targets(job)
     _check_outputs(job, targets)
     device = choose_device(job.device)
     progress(0.0, "reading the support")
     support = read_support(job.supports, job.segment_names)
-    if job.format != "seg.nrrd" and any(labels.overlapping for _, labels in support):
+    if job.format != "seg.nrrd" and any(_in_several_layers(support, n) for n in range(len(support))):
         raise InputError(
             f"the support's segments overlap, which .{job.format} cannot hold; give --format seg.nrrd"
         )
@@ -84,8 +85,10 @@ def run(job: SegmentationJob, progress: Progress = ignore_progress) -> dict[str,
         except InputError as error:
             warnings.warn(f"left out: {error}", InputWarning, stacklevel=2)
             report["targets"].append({"image": path.name, "error": str(error)})
-        write_text(job.output / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    failed = [target for target in report["targets"] if "error" in target]
+        failed = [target for target in report["targets"] if "error" in target]
+        # A report of failures alone would only be in the way of the next try.
+        if len(failed) < number:
+            write_text(job.output / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if len(failed) == len(targets):
         raise InputError(failed[0]["error"])
     progress(1.0, f"segmented {len(targets) - len(failed)} of {len(targets)} scans")
@@ -126,10 +129,20 @@ def _named_targets(job: SegmentationJob) -> dict[str, Path]:
 def _check_outputs(job: SegmentationJob, targets: dict[str, Path]) -> None:
     if job.output.exists() and not job.output.is_dir():
         raise InputError(f"{job.output}: a folder was expected for the output, this is a file")
-    for name in targets:
-        for path in _output_paths(job, name):
-            refuse_existing(path, job.overwrite)
+    given = {path.resolve() for path in (*targets.values(), *(Path(p) for pair in job.supports for p in pair))}
+    for path in [path for name in targets for path in _output_paths(job, name)]:
+        if path.resolve() in given:
+            raise InputError(f"{path}: is a scan or its labels, and would be overwritten; choose another output")
+        refuse_existing(path, job.overwrite)
     refuse_existing(job.output / REPORT_NAME, job.overwrite)
+
+
+def _in_several_layers(support: SupportSet, number: int) -> bool:
+    """Whether those segments of a support that are wanted overlap, as far as its layers tell."""
+    labels = support.pairs[number][1]
+    wanted = {segment.name for segment in support.marked(number)}
+    layers = {labels.layers.get(s.value, 0) for s in labels.segments if s.name in wanted}
+    return labels.overlapping and len(layers) > 1
 
 
 def _output_paths(job: SegmentationJob, name: str) -> tuple[Path, Path]:
@@ -142,6 +155,10 @@ def _segment_one(
 ) -> dict[str, Any]:
     started = time.monotonic()
     volume = read_volume(path)
+    if job.format == "nii.gz" and is_sheared(volume.ijkToLps, volume.size):
+        raise InputError(
+            f"{path}: NIfTI cannot keep the sheared axes of this scan; give --format nrrd or seg.nrrd"
+        )
     reference = support.pairs[0][0]
     if modality_of(volume) != modality_of(reference):
         warnings.warn(
@@ -152,13 +169,10 @@ def _segment_one(
         )
     labels, confidence = segmenter.predict(volume, progress)
     segmentation_path, confidence_path = _output_paths(job, name)
-    try:
-        write_labels(labels, segmentation_path, job.overwrite)
-        write_volume(confidence, confidence_path, job.overwrite)
-    except (InputError, OutputError):
-        if not job.overwrite:
-            segmentation_path.unlink(missing_ok=True)
-        raise
+    # Both or neither, whatever interrupts the writing.
+    with written_atomically(segmentation_path) as first, written_atomically(confidence_path) as second:
+        write_labels(labels, first)
+        write_volume(confidence, second)
     masks = {segment.name: labels.mask(segment) for segment in labels.segments}
     return {
         "image": path.name,
