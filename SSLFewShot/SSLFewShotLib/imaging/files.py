@@ -82,7 +82,7 @@ def read_labels(path: Path | str, progress: Progress = ignore_progress) -> Label
     volume, segmented = _read(path, progress, labels=True)
     if segmented:
         return labels_from_segmentation(volume.array, volume.ijkToLps, volume.metadata, path.name)
-    array = as_labels(volume.array, path.name)
+    array = as_labels(volume.array, str(path))
     segments = {
         value: Segment(value, f"Segment_{value}", default_colour(value)) for value in present_values(array)
     }

@@ -124,10 +124,15 @@ def as_labels(array: np.ndarray, name: str) -> np.ndarray:
     if array.dtype == bool:
         return array.astype(np.uint8)
     if not np.isfinite(array).all() if array.dtype.kind == "f" else False:
-        raise InputError(f"{name}: labels were expected, but there are NaN or infinite values")
+        raise InputError(
+            f"{name}: labels were expected, but there are NaN or infinite values; save the labels as whole numbers"
+        )
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > np.iinfo(np.int16).max:
-        raise InputError(f"{name}: label values from 0 to 32767 were expected, these go from {low} to {high}")
+        raise InputError(
+            f"{name}: label values from 0 to 32767 were expected, these go from {low} to {high}; is this an image "
+            "instead of its labels?"
+        )
     whole = array.astype(np.uint8 if high < 256 else np.int16)
     if array.dtype.kind == "f" and not np.array_equal(whole, array):
         raise InputError(f"{name}: whole label numbers were expected; is this an image instead of its labels?")

@@ -83,14 +83,16 @@ def run(job: SegmentationJob, progress: Progress = ignore_progress) -> dict[str,
         try:
             report["targets"].append(_segment_one(job, name, path, segmenter, support, part))
         except InputError as error:
-            warnings.warn(f"left out: {error}", InputWarning, stacklevel=2)
+            if len(targets) > 1:
+                warnings.warn(f"left out: {error}", InputWarning, stacklevel=2)
             report["targets"].append({"image": path.name, "error": str(error)})
         failed = [target for target in report["targets"] if "error" in target]
         # A report of failures alone would only be in the way of the next try.
         if len(failed) < number:
             write_text(job.output / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     if len(failed) == len(targets):
-        raise InputError(failed[0]["error"])
+        several = f" (and none of the {len(failed)} scans could be segmented)" if len(failed) > 1 else ""
+        raise InputError(failed[0]["error"] + several)
     progress(1.0, f"segmented {len(targets) - len(failed)} of {len(targets)} scans")
     return report
 
