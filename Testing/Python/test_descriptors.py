@@ -346,3 +346,18 @@ def test_an_unknown_name_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="no-such-model"):
         load_descriptor("no-such-model", torso(), store=ModelStore(tmp_path, tmp_path))
+
+
+def test_names_joined_with_a_plus_describe_by_the_numbers_of_all():
+    volume = phantom(0, size=(40, 36, 32))[0]
+    points = volume.points_from_indices(np.array([[20, 18, 16], [12, 14, 10]]))
+    joint = load_descriptor("gvdiff+mind", volume)
+    apart = [load_descriptor(name, volume).describe(volume, points) for name in ("gvdiff", "mind")]
+    assert np.array_equal(joint.describe(volume, points), np.concatenate(apart, axis=1))
+    assert joint.dimension == 192 + 12 and joint.name == "gvdiff+mind"
+    assert [part["name"] for part in joint.provenance()["parts"]] == ["gvdiff", "mind"]
+
+
+def test_an_unknown_name_among_joined_ones_is_an_error_that_names_it():
+    with pytest.raises(InputError, match="nothing-like-it"):
+        load_descriptor("gvdiff+nothing-like-it", phantom(0, size=(40, 36, 32))[0])

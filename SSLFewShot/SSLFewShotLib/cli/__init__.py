@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         _trace(arguments.traceback)
         hint = "" if arguments.traceback else " (sslfewshot --traceback … shows where)"
-        return _ended(progress, f"failed: {type(error).__name__}: {error}{hint}", FAILED)
+        return _ended(progress, f"failed: {type(error).__name__}: {_message(error)}{hint}", FAILED)
 
 
 def _left_out(result: object) -> bool:
@@ -54,7 +54,7 @@ def _left_out(result: object) -> bool:
 
 
 def _message(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = error.strerror if isinstance(error, OutputError) and error.strerror else str(error)
     return " ".join(text.split())
 
 

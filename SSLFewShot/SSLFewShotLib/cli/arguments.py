@@ -11,7 +11,7 @@ from SSLFewShotLib.version import __version__
 DEVICE_HELP = "auto (default: a GPU when there is one), cpu, cuda, cuda:N or mps"
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong use or input (also of some targets only), 130 cancelled."
 SCANS = "Scans are .nrrd, .nii.gz, .nii, .mha and .mhd files and folders of DICOM slices."
-MODELS = "a model's name or folder, or gvdiff, mind or xavier, which need no training"
+MODELS = "a model's name or folder, or gvdiff, mind or xavier, which need no training; several joined with +"
 PAIRING = (
     "A case is a scan and its labels with a common stem: pt_013_ct.nii.gz or pt_013.nii.gz belongs to "
     "pt_013_seg.nii.gz, pt_013-labels.nrrd or pt_013.seg.nrrd. Label files end in .seg.nrrd, or their stem in "
@@ -57,9 +57,7 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--method", default="knn", help="knn (default) or box (body-box alignment, a baseline)")
-    parser.add_argument(
-        "--model", metavar="NAME_OR_DIR", help=f"{MODELS}; left out: the model that fits the support best"
-    )
+    parser.add_argument("--model", metavar="NAME_OR_DIR", help=f"{MODELS}; default: xavier+gvdiff")
     parser.add_argument(
         "--format",
         default="nii.gz",

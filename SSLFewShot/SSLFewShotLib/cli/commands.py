@@ -71,8 +71,8 @@ def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
     if card is None:
         return None, ""
     shown = card.to_dict()
-    metric = ", ".join(f"{key} {value}" for key, value in card.metrics.items())
-    return shown, f"{arguments.output}: {card.training['iterations']} iterations; {metric}"
+    metrics = [f"{key} {value}" for key, value in card.metrics.items()]
+    return shown, ", ".join([f"{arguments.output}: {card.training['iterations']} iterations", *metrics])
 
 
 def models(arguments: argparse.Namespace, progress: Progress) -> tuple[Any, str]:

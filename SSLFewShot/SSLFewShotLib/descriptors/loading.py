@@ -9,6 +9,7 @@ import torch
 from SSLFewShotLib.descriptors.context import CubicDescriptor, PlanarDescriptor, load_weights
 from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.descriptors.gvdiff import GreyValueDifferences
+from SSLFewShotLib.descriptors.joint import JointDescriptor
 from SSLFewShotLib.descriptors.mind import MindSsc
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.volume import Volume
@@ -30,12 +31,15 @@ def load_descriptor(
 ) -> Descriptor:
     """Load a descriptor.
 
-    name: a model in the store, a model's folder, or "gvdiff", "mind" or "xavier".
+    name: a model in the store, a model's folder, "gvdiff", "mind" or "xavier", or several of them joined with "+".
     like: a scan of the kind to be described; the training-free ones take modality and size from it, unless
         `extent` is given.
 
     Raises InputError when the model is unknown, damaged, or of a kind that describes nothing.
     """
+    names = joined_names(name)
+    if len(names) > 1:
+        return JointDescriptor([load_descriptor(part, like, device, store, extent) for part in names])
     if str(name) not in TRAINING_FREE:
         try:
             entry = (store or ModelStore()).find(str(name))
@@ -49,6 +53,11 @@ def load_descriptor(
     if name == "mind":
         return MindSsc(extent, intensity, device)
     return PlanarDescriptor.untrained(extent, intensity, device)
+
+
+def joined_names(name: str | Path) -> list[str]:
+    """The descriptors that a name such as "xavier+gvdiff" joins; one, when it is the folder of a model."""
+    return [str(name)] if Path(name).is_dir() else [part.strip() for part in str(name).split("+")]
 
 
 def descriptor_from_model(card: ModelCard, tensors: dict, device: torch.device | str = "cpu") -> Descriptor:

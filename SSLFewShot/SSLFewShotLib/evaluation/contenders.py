@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from SSLFewShotLib.descriptors.descriptor import Descriptor
-from SSLFewShotLib.descriptors.loading import TRAINING_FREE, load_descriptor
+from SSLFewShotLib.descriptors.loading import TRAINING_FREE, joined_names, load_descriptor
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.labelmap import LabelMap
 from SSLFewShotLib.imaging.support import SupportSet
@@ -182,9 +182,11 @@ def _knn_contender(name: str, like: Volume, device: str, settings: Mapping[str, 
     given = str(Path(name).resolve()) if Path(name).is_dir() else name
     descriptor = load_descriptor(name, like, choose_device(device))
     pretraining: list[Mapping[str, Any]] = []
-    if name not in TRAINING_FREE:
-        card = ModelStore().find(name).card
-        pretraining = card.training["data"]
+    for part in joined_names(name):
+        if part in TRAINING_FREE:
+            continue
+        card = ModelStore().find(part).card
+        pretraining += card.training["data"]
         warning = ModelStore.suits(card, modality_of(like))
         if warning:
             warnings.warn(warning, InputWarning, stacklevel=4)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from SSLFewShotLib.descriptors.loading import TRAINING_FREE, load_descriptor
+from SSLFewShotLib.descriptors.loading import TRAINING_FREE, joined_names, load_descriptor
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelCard, ModelStore
@@ -19,8 +19,8 @@ from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
 METHODS = ("knn", "box")
-FALLBACK_MODEL = "gvdiff"
-"""The best training-free descriptor, for scans that no model was made for."""
+DEFAULT_MODEL = "xavier+gvdiff"
+"""The descriptor that measured best from one support (README, Results), for any modality and size."""
 
 _PREFERENCE = ("heatmap", "reg2d", "doersch")
 _SIZE_TOLERANCE = 1.5
@@ -40,12 +40,6 @@ def fitting_models(volume: Volume, store: ModelStore | None = None) -> list[Mode
     return [card for *_, card in sorted(found, key=lambda item: item[:3])]
 
 
-def choose_model(volume: Volume, store: ModelStore | None = None) -> str:
-    """The name of the model that fits best, or of the training-free descriptor when none does."""
-    cards = fitting_models(volume, store)
-    return cards[0].name if cards else FALLBACK_MODEL
-
-
 def make_segmenter(
     method: str,
     model: str | None,
@@ -56,8 +50,8 @@ def make_segmenter(
 ) -> Segmenter:
     """Make an unfitted segmenter.
 
-    method: one of `METHODS`; model: a name, a folder, or None for the one that fits `like` (the first support's
-    scan) best; settings: the segmenter's own.
+    method: one of `METHODS`; model: a name, a folder, several joined with "+", or None for `DEFAULT_MODEL`.
+    like: the first support's scan; settings: the segmenter's own.
 
     Raises InputError for an unknown method, model or setting; warns when the model is for another modality.
     """
@@ -66,10 +60,10 @@ def make_segmenter(
     if method != "knn":
         raise InputError(f"method '{method}' is not known; choose one of {', '.join(METHODS)}")
     store = store or ModelStore()
-    model = model or choose_model(like, store)
+    model = model or DEFAULT_MODEL
     descriptor = load_descriptor(model, like, device, store)
-    if str(model) not in TRAINING_FREE:
-        warning = ModelStore.suits(store.find(model).card, modality_of(like))
+    for part in joined_names(model):
+        warning = part not in TRAINING_FREE and ModelStore.suits(store.find(part).card, modality_of(like))
         if warning:
             warnings.warn(warning, InputWarning, stacklevel=2)
     return KnnSegmenter(descriptor, **settings)

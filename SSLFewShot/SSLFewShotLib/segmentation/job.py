@@ -39,7 +39,7 @@ class SegmentationJob:
 
     targets: files, DICOM folders or folders of scans; supports: (image, labels) files.
     output: the folder for `<stem>_seg.<format>`, `<stem>_confidence.<nii.gz or nrrd>` and report.json.
-    model: a name, a folder, or None for the one that fits; segment_names: None for all.
+    model: a name, a folder, or None for the default; segment_names: None for all.
     settings: keyword arguments of the segmenter.
     """
 
