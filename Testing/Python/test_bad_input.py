@@ -484,6 +484,7 @@ def test_wrong_use_is_explained(arguments, reason):
     [
         (("--method", "magic"), "method 'magic' is not known; choose one of knn, box"),
         (("--device", "warp"), "device 'warp'"),
+        (("--method", "box", "--k", "3"), "k: no setting of box"),
         (("--model", "gvdiff", "--k", "0"), "k = 0"),
         (("--model", "gvdiff", "--spacing", "-1"), "spacing"),
         (("--model", "gvdiff", "--spatial-weight", "nan"), "weights nan"),

@@ -23,7 +23,7 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str
         device=arguments.device,
         overwrite=arguments.overwrite,
         segment_names=arguments.segments,
-        settings=knn_settings(arguments) if arguments.method == "knn" else {},
+        settings=knn_settings(arguments),
     )
     report = run(job, progress)
     lines = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from typing import Any
@@ -56,7 +57,7 @@ def make_segmenter(
     Raises InputError for an unknown method, model or setting; warns when the model is for another modality.
     """
     if method == "box":
-        return BodyBoxSegmenter(**settings)
+        return _made(BodyBoxSegmenter, settings)
     if method != "knn":
         raise InputError(f"method '{method}' is not known; choose one of {', '.join(METHODS)}")
     store = store or ModelStore()
@@ -66,4 +67,13 @@ def make_segmenter(
         warning = part not in TRAINING_FREE and ModelStore.suits(store.find(part).card, modality_of(like))
         if warning:
             warnings.warn(warning, InputWarning, stacklevel=2)
-    return KnnSegmenter(descriptor, **settings)
+    return _made(KnnSegmenter, settings, descriptor)
+
+
+def _made(kind: type[Segmenter], settings: dict[str, Any], *arguments: Any) -> Segmenter:
+    known = list(inspect.signature(kind).parameters)[len(arguments) :]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        there = ", ".join(known) or "none"
+        raise InputError(f"{', '.join(unknown)}: no setting of {kind.name}, which has {there}; leave it out")
+    return kind(*arguments, **settings)
