@@ -7,6 +7,7 @@ Measured on a synthetic CT of the size in the context-feature paper (Blendowski 
   column of its own. A network too slow to describe them all is given an even subset, and the time for all is
   extrapolated ("from N"); training-free descriptors always describe all.
 - share of network: of that time, how much the network's own layers took; the rest is reading patches.
+  On CUDA the clock waits for the GPU before and after every network.
 - floor: multiply-accumulates of all convolutions (counted by hooks on the layers) at the machine's peak, two
   operations each; the peak is that of a matrix product (4096 × 4096, float32 on a CPU with the same number of
   threads, float16 on CUDA, the type that the networks run in there). Efficiency is floor / time.

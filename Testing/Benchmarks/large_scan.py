@@ -6,7 +6,7 @@ the most memory that the process has held (the kernel's own count, which `os.wai
 seen in each stage (sampled), and the time of each stage. A stage is what the command's own progress says; reading
 a scan and writing the results count to the message before. Ends with exit code 1 above the limit.
 
-    python Testing/Benchmarks/large_scan.py [--model gvdiff] [--limit-gb 8] [--size 512 512 800] > large.md
+    python Testing/Benchmarks/large_scan.py [--model gvdiff] [--geometry oblique] > large.md
 
 Linux or macOS (a pseudo-terminal; memory by stage on Linux only), 4 GB of disk. About three minutes on two cores
 with gvdiff, more with a network.
@@ -41,6 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="gvdiff")
     parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 800), metavar=("I", "J", "K"))
+    parser.add_argument("--geometry", choices=("axial", "oblique"), default="axial")
     parser.add_argument("--limit-gb", type=float, default=8.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--format", default="nii.gz", help="of the result, as for the command")
@@ -50,7 +51,7 @@ def main() -> None:
         # In a process of its own, so that what it takes is free again.
         process = os.fork()
         if not process:
-            write_scans(folder, tuple(arguments.size))
+            write_scans(folder, tuple(arguments.size), arguments.geometry)
             os._exit(0)
         if os.waitpid(process, 0)[1]:
             sys.exit("the scans could not be made")
@@ -60,8 +61,8 @@ def main() -> None:
         peak, seconds, stages = watched(command, arguments.threads)
         found = sorted(path.name for path in (folder / "out").iterdir())
     size = " × ".join(map(str, arguments.size))
-    print(f"`sslfewshot segment` with {arguments.model}, support and target of {size} voxels each:")
-    print(f"peak memory {peak / 1e9:.2f} GB (limit {arguments.limit_gb:g} GB), {seconds:.0f} s on")
+    print(f"`sslfewshot segment` with {arguments.model}, support and target of {size} voxels each,")
+    print(f"{arguments.geometry}: peak memory {peak / 1e9:.2f} GB (limit {arguments.limit_gb:g} GB), {seconds:.0f} s on")
     print(f"{arguments.threads} threads, {platform.system()}. Written: {', '.join(found)}.\n")
     print("| stage | seconds | most memory seen, GB |\n| --- | --- | --- |")
     for stage, (took, memory) in stages.items():
@@ -69,11 +70,11 @@ def main() -> None:
     sys.exit(peak > arguments.limit_gb * 1e9)
 
 
-def write_scans(folder: Path, size: tuple[int, int, int]) -> None:
+def write_scans(folder: Path, size: tuple[int, int, int], geometry: str) -> None:
     """A target, and a support with its labels: coarse phantoms, each voxel repeated, with noise over it."""
     coarse = tuple(-(-n // BLOCK) for n in size)
     for seed, name in enumerate(("support", "target")):
-        volume, labels = phantom(seed, size=coarse, spacing=tuple(BLOCK * SPACING))
+        volume, labels = phantom(seed, size=coarse, spacing=tuple(BLOCK * SPACING), geometry=geometry)
         matrix = volume.ijkToLps.copy()
         matrix[:3, :3] /= BLOCK
         matrix[:3, 3] -= matrix[:3, :3] @ np.full(3, (BLOCK - 1) / 2)
