@@ -62,8 +62,8 @@ def main() -> None:
         found = sorted(path.name for path in (folder / "out").iterdir())
     size = " × ".join(map(str, arguments.size))
     print(f"`sslfewshot segment` with {arguments.model}, support and target of {size} voxels each,")
-    print(f"{arguments.geometry}: peak memory {peak / 1e9:.2f} GB (limit {arguments.limit_gb:g} GB), {seconds:.0f} s on")
-    print(f"{arguments.threads} threads, {platform.system()}. Written: {', '.join(found)}.\n")
+    print(f"{arguments.geometry}: peak memory {peak / 1e9:.2f} GB (limit {arguments.limit_gb:g} GB),")
+    print(f"{seconds:.0f} s on {arguments.threads} threads, {platform.system()}. Written: {', '.join(found)}.\n")
     print("| stage | seconds | most memory seen, GB |\n| --- | --- | --- |")
     for stage, (took, memory) in stages.items():
         print(f"| {stage} | {took:.1f} | {memory / 1e9:.2f} |" if memory else f"| {stage} | {took:.1f} | — |")
