@@ -305,7 +305,7 @@ def as_markdown(results: list[dict], device: torch.device, threads: int) -> str:
             median, most = r["difference"]
             lines.append(
                 f"\n{r['name'].removesuffix(REFERENCE)} is {ours / rates[r['name']]:.2f} times as fast as its "
-                f"reference; their numbers differ by {median:.0e} standard deviations (median; at most {most:.0e})."
+                f"reference; their numbers differ by {median:.0e} standard deviations (median; most: {most:.0e})."
             )
     return "\n".join(lines)
 
