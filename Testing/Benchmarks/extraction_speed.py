@@ -18,7 +18,7 @@ Measured on a synthetic CT of the size in the context-feature paper (Blendowski 
 
     python Testing/Benchmarks/extraction_speed.py [--device cuda] [--threads 2] [--positions 2000] > speed.md
 
-Needs the installed library and nothing else. About 15 minutes on two cores; --positions bounds what a network is
+Needs the installed library and nothing else. About ten minutes on two free cores; --positions bounds what a network is
 given, for a quick look.
 """
 
@@ -230,7 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--positions", type=int, help="the most that a network is given; left out: see CONTENDERS")
+    parser.add_argument("--positions", type=int, help="the most that a network is given, beside CONTENDERS")
     parser.add_argument("--only", choices=CONTENDERS, nargs="+", default=list(CONTENDERS), metavar="NAME")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -257,13 +257,16 @@ def paper_sized_scan() -> Volume:
 
 def result_of(name: str, folder: str, arguments: argparse.Namespace, device: torch.device) -> dict:
     """What `measure` gives, in a process of its own."""
-    most = arguments.positions or CONTENDERS[name][device.type == "cuda"]
+    bounds = [n for n in (arguments.positions, CONTENDERS[name][device.type == "cuda"]) if n]
+    most = min(bounds, default=None)
     command = [sys.executable, __file__, "--measure", name, folder, "--device", str(device)]
     command += ["--threads", str(arguments.threads)] + (["--positions", str(most)] if most else [])
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     print(f"measuring {name}", file=sys.stderr)
     done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True, check=True)
-    return json.loads(done.stdout)
+    result = json.loads(done.stdout)
+    print(f"  {result['positions']} positions in {result['seconds']:.1f} s", file=sys.stderr)
+    return result
 
 
 def as_markdown(results: list[dict], device: torch.device, threads: int) -> str:
