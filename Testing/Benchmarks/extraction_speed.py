@@ -18,8 +18,8 @@ Measured on a synthetic CT of the size in the context-feature paper (Blendowski 
 
     python Testing/Benchmarks/extraction_speed.py [--device cuda] [--threads 2] [--positions 2000] > speed.md
 
-Needs the installed library and nothing else. About ten minutes on two free cores; --positions bounds what a network is
-given, for a quick look.
+Needs the installed library and nothing else. --positions bounds what a network is given, for a quick look: let
+nothing else run beside it, or the figures say little.
 """
 
 from __future__ import annotations
