@@ -121,4 +121,4 @@ def test_the_demo_runs_on_a_folder_of_labelled_scans(tmp_path):
     outcome = sslfewshot(*arguments, "--json")
     assert outcome.code == 0, outcome.err
     the_report_is_whole(tmp_path / "demo", outcome.result, ["phantom_001", "phantom_002"])
-    assert outcome.result["mean_dice"] > 0.1  # voxels of 16 mm: it is about running, not about quality
+    assert outcome.result["mean_dice"] > 0.2  # voxels of 16 mm: it is about running, not about quality
