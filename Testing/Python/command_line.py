@@ -23,6 +23,8 @@ SIZE = (40, 32, 36)  # about 10 mm voxels
 QUICK = ("--model", "gvdiff", "--spacing", "16")
 BOX = ("--method", "box")
 """The quickest method, where the result does not matter."""
+COARSE = ("--extent-mm", "400", "--batch-size", "2", "--device", "cpu")
+"""A pretraining that is soon over."""
 
 
 @dataclass(frozen=True)

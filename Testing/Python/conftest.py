@@ -1,10 +1,12 @@
-"""What every test shares: where the real scans are, and quiet, reproducible numerics."""
+"""What tests share: where the real scans are, reproducible numerics, phantoms in files, a store of models."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import COARSE, sslfewshot, write_patient
+from SSLFewShotLib.imaging.phantoms import write_cohort
 
 
 @pytest.fixture
@@ -19,3 +21,45 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("SSLFEWSHOT_DATA does not name a folder of real scans")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> Path:
+    """pt_0 to pt_2 with labels; not to be changed."""
+    folder = tmp_path_factory.mktemp("scans")
+    for seed in range(3):
+        write_patient(folder, seed)
+    return folder
+
+
+@pytest.fixture
+def support(scans) -> tuple:
+    return "--support", scans / "pt_0_ct.nrrd", scans / "pt_0.seg.nrrd"
+
+
+@pytest.fixture
+def target(scans) -> Path:
+    return scans / "pt_1_ct.nrrd"
+
+
+@pytest.fixture
+def own_store(tmp_path, monkeypatch) -> Path:
+    """The user's models lie in a folder of the test's own."""
+    monkeypatch.setenv("SSLFEWSHOT_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+@pytest.fixture(scope="session")
+def three_small_scans(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    write_cohort(folder, 3, labelled=0, size=(20, 16, 18))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(three_small_scans, tmp_path_factory) -> Path:
+    """A model after very few iterations; not to be changed."""
+    folder = tmp_path_factory.mktemp("model") / "tiny-ct"
+    outcome = sslfewshot("pretrain", three_small_scans, "--output", folder, "--iterations", 4, *COARSE)
+    assert outcome.code == 0, outcome.err
+    return folder

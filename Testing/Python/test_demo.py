@@ -14,11 +14,7 @@ from SSLFewShotLib.progress import ignore_progress
 SMALL = (14, 12, 13)
 PNG = b"\x89PNG\r\n\x1a\n"
 
-
-@pytest.fixture(autouse=True)
-def own_store(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("SSLFEWSHOT_MODELS", str(tmp_path / "models"))
-    return tmp_path / "models"
+pytestmark = pytest.mark.usefixtures("own_store")
 
 
 @pytest.fixture

@@ -6,21 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import files_in, patient, write_patient
+from command_line import files_in, patient
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning, OutputError
 from SSLFewShotLib.imaging import LabelMap
 from SSLFewShotLib.imaging.files import read_labels, write_labels
 from SSLFewShotLib.outputs import write_text, written_atomically
 from SSLFewShotLib.segmentation.job import SegmentationJob, read_support, run
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory) -> Path:
-    """pt_0 to pt_2 with labels; not to be changed."""
-    folder = tmp_path_factory.mktemp("scans")
-    for seed in range(3):
-        write_patient(folder, seed)
-    return folder
 
 
 def a_job(scans: Path, output: Path, *seeds: int, **changes) -> SegmentationJob:
