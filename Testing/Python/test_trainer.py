@@ -1,6 +1,7 @@
 """The trainer: same seed, same weights, interrupted or not; budgets; checkpoints; scans that cannot be read."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -160,6 +161,66 @@ def test_ctrl_c_within_a_step_keeps_the_last_whole_checkpoint(scans, tmp_path, u
     third = make_trainer(tmp_path, scans, iterations=ITERATIONS)
     third.run(resume=True)
     assert same(weights(third), uninterrupted)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_within_the_very_first_step_leaves_a_checkpoint_to_resume_from(
+    scans, tmp_path, uninterrupted, name
+):
+    before = signal.signal(getattr(signal, name), signal.default_int_handler)
+    try:
+        trainer = make_trainer(tmp_path, scans, iterations=ITERATIONS)
+        plain = trainer.optimiser.step
+
+        def step(*arguments, **keywords):
+            signal.raise_signal(getattr(signal, name))
+            return plain(*arguments, **keywords)
+
+        trainer.optimiser.step = step
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+        assert trainer.training.iteration == 1, "the step was finished first"
+        assert signal.getsignal(getattr(signal, name)) is signal.default_int_handler
+    finally:
+        signal.signal(getattr(signal, name), before)
+    resumed = make_trainer(tmp_path, scans, iterations=ITERATIONS)
+    training = resumed.run(resume=True)
+    assert same(weights(resumed), uninterrupted)
+    assert [row["iteration"] for row in training.rows] == list(range(1, ITERATIONS + 1))
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(scans, tmp_path):
+    trainer = make_trainer(tmp_path, scans, iterations=ITERATIONS)
+    finished_steps = []
+
+    def step(*arguments, **keywords):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        finished_steps.append(1)
+
+    trainer.optimiser.step = step
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert not finished_steps and not (tmp_path / CHECKPOINT_NAME).exists()
+
+
+def test_an_error_in_a_step_is_not_hidden_by_a_ctrl_c_that_waits_for_its_end(scans, tmp_path):
+    trainer = make_trainer(tmp_path, scans, iterations=ITERATIONS)
+
+    def step(*arguments, **keywords):
+        signal.raise_signal(signal.SIGINT)
+        raise ZeroDivisionError
+
+    trainer.optimiser.step = step
+    with pytest.raises(ZeroDivisionError):
+        trainer.run()
+
+
+def test_every_row_of_the_log_is_told_when_it_is_there(scans, tmp_path):
+    told = []
+    trainer = make_trainer(tmp_path, scans, iterations=10)
+    trainer.run(on_row=lambda training: told.append(training.rows[-1]["iteration"]))
+    assert told == list(range(1, 11))
 
 
 def test_resuming_a_finished_training_changes_nothing(scans, tmp_path, uninterrupted):

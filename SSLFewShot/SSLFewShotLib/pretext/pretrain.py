@@ -8,7 +8,7 @@ import io
 import re
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,13 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = ignore_progress,
+    on_row: Callable[[Training], None] = lambda training: None,
 ) -> ModelCard | None:
     """Pretrain `method` on the scans below `folder` and write a model to `output`.
 
     While it runs, `<output>.training` holds checkpoint, loss.csv and loss.png; it is removed when the model is
     complete. One scan in twenty is held out (when there are at least ten), and the task's control metric on it
-    is written to the card beside its chance level.
+    is written to the card beside its chance level. `on_row` is called after each new row of the loss curve.
 
     Returns the card; None on the processes of a torchrun that do not write. Raises InputError for unusable input,
     an existing output, an unfinished run without `resume`, or a loss that is no longer finite; Cancelled when the
@@ -90,7 +91,9 @@ def pretrain(
         trainer = Trainer(task, pool, settings, work, device, processes, identity)
         if processes.leads and work.exists() and not resume:
             shutil.rmtree(work)
-        training = trainer.run(resume, portion(progress, 0.0, 0.98), lambda state: _report(work, state, method))
+        training = trainer.run(
+            resume, portion(progress, 0.0, 0.98), lambda state: _report(work, state, method), on_row
+        )
         if not processes.leads:
             return None
         progress(0.98, "measuring the control metric on held-out scans")

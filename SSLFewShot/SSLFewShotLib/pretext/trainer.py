@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.pretext.checkpoint import load_checkpoint, save_checkpoint
 from SSLFewShotLib.pretext.distributed import Processes
+from SSLFewShotLib.pretext.interruption import interrupts_held
 from SSLFewShotLib.pretext.pool import ScanPool
 from SSLFewShotLib.pretext.task import Batch, PretextTask
 from SSLFewShotLib.progress import Progress, ignore_progress
@@ -132,8 +133,9 @@ class Trainer:
         resume: bool = False,
         progress: Progress = ignore_progress,
         on_checkpoint: Callable[[Training], None] = lambda training: None,
+        on_row: Callable[[Training], None] = lambda training: None,
     ) -> Training:
-        """Train until the budget is spent.
+        """Train until the budget is spent; `on_row` is called after each new row of the log.
 
         Raises Cancelled when the user cancels, after writing a checkpoint; InputError when the loss is no longer
         finite, or when the checkpoint to resume from is missing, damaged or of other settings.
@@ -147,9 +149,10 @@ class Trainer:
             model = DistributedDataParallel(self.module)
         deterministic, torch.backends.cudnn.deterministic = torch.backends.cudnn.deterministic, True
         try:
-            self._loop(model, progress, on_checkpoint)
+            self._loop(model, progress, on_checkpoint, on_row)
         except (Cancelled, KeyboardInterrupt):
-            # Ctrl-C can come between two parameters: half a step must not replace the last whole checkpoint.
+            # A second Ctrl-C can come between two parameters: half a step must not replace the last whole
+            # checkpoint.
             if not self._in_step:
                 self._checkpoint(on_checkpoint)
             raise
@@ -158,7 +161,13 @@ class Trainer:
         self._checkpoint(on_checkpoint)
         return self.training
 
-    def _loop(self, model: nn.Module, progress: Progress, on_checkpoint: Callable[[Training], None]) -> None:
+    def _loop(
+        self,
+        model: nn.Module,
+        progress: Progress,
+        on_checkpoint: Callable[[Training], None],
+        on_row: Callable[[Training], None],
+    ) -> None:
         training, rank = self.training, self.processes.rank
         model.train()
         volumes = None
@@ -178,14 +187,17 @@ class Trainer:
             rng = np.random.default_rng([self.settings.seed, training.iteration, rank, 2])
             self.task.fraction = fraction
             batch = self.task.sample(volumes, rng)
-            self._in_step = True
-            window.append(self._step(model, batch, fraction))
-            training.iteration += 1
-            self._in_step = False
-            training.seconds = time.monotonic() - started
-            if training.iteration % self._log_every() == 0:
-                self._log(window, fraction)
-                window.clear()
+            # Most of the time goes by here: Ctrl-C waits for the step's end, so that there is a state to save.
+            with interrupts_held():
+                self._in_step = True
+                window.append(self._step(model, batch, fraction))
+                training.iteration += 1
+                training.seconds = time.monotonic() - started
+                if training.iteration % self._log_every() == 0:
+                    self._log(window, fraction)
+                    window.clear()
+                    on_row(training)
+                self._in_step = False
             if time.monotonic() - last_report > 0.5:
                 last_report = time.monotonic()
                 loss = f", loss {training.rows[-1]['loss']:.4g}" if training.rows else ""
@@ -195,6 +207,7 @@ class Trainer:
                 self._checkpoint(on_checkpoint)
         if window:
             self._log(window, 1.0)
+            on_row(training)
 
     def _step(
         self, model: nn.Module, batch: Batch, fraction: float
