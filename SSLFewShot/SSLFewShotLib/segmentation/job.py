@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.cases import find_scans
@@ -55,8 +56,35 @@ class SegmentationJob:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def run(job: SegmentationJob, progress: Progress = ignore_progress) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Fitted:
+    """A support and the segmenter fitted to it; seconds: what the fitting took, 0 when it was done before."""
+
+    support: SupportSet
+    segmenter: Segmenter
+    seconds: float = 0.0
+
+
+Preparation = Callable[[SegmentationJob, torch.device, Progress], Fitted]
+
+
+def fit_from_files(job: SegmentationJob, device: torch.device, progress: Progress = ignore_progress) -> Fitted:
+    """Read a job's support and fit its segmenter. Raises InputError as `run` says."""
+    progress(0.0, "reading the support")
+    support = read_support(job.supports, job.segment_names)
+    check_format(job.format, support)
+    segmenter = make_segmenter(job.method, job.model, support.pairs[0][0], device, **job.settings)
+    started = time.monotonic()
+    segmenter.fit(support, progress)
+    return Fitted(support, segmenter, time.monotonic() - started)
+
+
+def run(
+    job: SegmentationJob, progress: Progress = ignore_progress, prepare: Preparation = fit_from_files
+) -> dict[str, Any]:
     """Segment every target; returns the report, which is also written to report.json.
+
+    prepare: gives the fitted segmenter; a process that keeps one from job to job gives its own.
 
     A target that cannot be used is named in the report (and an `InputWarning`) and does not stop the rest.
 
@@ -67,21 +95,16 @@ def run(job: SegmentationJob, progress: Progress = ignore_progress) -> dict[str,
     targets = _named_targets(job)
     _check_outputs(job, targets)
     device = choose_device(job.device)
-    progress(0.0, "reading the support")
-    support = read_support(job.supports, job.segment_names)
-    if job.format != "seg.nrrd" and any(_in_several_layers(support, n) for n in range(len(support))):
-        raise InputError(
-            f"the support's segments overlap, which .{job.format} cannot hold; give --format seg.nrrd"
-        )
-    segmenter = make_segmenter(job.method, job.model, support.pairs[0][0], device, **job.settings)
-    started = time.monotonic()
     share = 1 / (1 + len(targets))
-    segmenter.fit(support, portion(progress, 0.0, share))
-    report = _report_head(job, support, segmenter, str(device), time.monotonic() - started)
+    fitted = prepare(job, device, portion(progress, 0.0, share))
+    report = _report_head(job, fitted, str(device))
+    # What was fitted before takes no share of the time.
+    begin = share if fitted.seconds else 0.0
+    share = (1 - begin) / len(targets)
     for number, (name, path) in enumerate(targets.items(), start=1):
-        part = portion(progress, number * share, (number + 1) * share)
+        part = portion(progress, begin + (number - 1) * share, begin + number * share)
         try:
-            report["targets"].append(_segment_one(job, name, path, segmenter, support, part))
+            report["targets"].append(_segment_one(job, name, path, fitted, part))
         except InputError as error:
             if len(targets) > 1:
                 warnings.warn(f"left out: {error}", InputWarning, stacklevel=2)
@@ -139,6 +162,12 @@ def _check_outputs(job: SegmentationJob, targets: dict[str, Path]) -> None:
     refuse_existing(job.output / REPORT_NAME, job.overwrite)
 
 
+def check_format(format: str, support: SupportSet) -> None:
+    """Raise InputError when a format cannot hold the segments of a support, because they overlap."""
+    if format != "seg.nrrd" and any(_in_several_layers(support, n) for n in range(len(support))):
+        raise InputError(f"the support's segments overlap, which .{format} cannot hold; give --format seg.nrrd")
+
+
 def _in_several_layers(support: SupportSet, number: int) -> bool:
     """Whether those segments of a support that are wanted overlap, as far as its layers tell."""
     labels = support.pairs[number][1]
@@ -153,7 +182,7 @@ def _output_paths(job: SegmentationJob, name: str) -> tuple[Path, Path]:
 
 
 def _segment_one(
-    job: SegmentationJob, name: str, path: Path, segmenter: Segmenter, support: SupportSet, progress: Progress
+    job: SegmentationJob, name: str, path: Path, fitted: Fitted, progress: Progress
 ) -> dict[str, Any]:
     started = time.monotonic()
     volume = read_volume(path)
@@ -161,7 +190,7 @@ def _segment_one(
         raise InputError(
             f"{path}: NIfTI cannot keep the sheared axes of this scan; give --format nrrd or seg.nrrd"
         )
-    reference = support.pairs[0][0]
+    reference = fitted.support.pairs[0][0]
     if modality_of(volume) != modality_of(reference):
         warnings.warn(
             f"{volume.name} looks like {modality_of(volume)}, the support like {modality_of(reference)}: "
@@ -169,7 +198,7 @@ def _segment_one(
             InputWarning,
             stacklevel=3,
         )
-    labels, confidence = segmenter.predict(volume, progress)
+    labels, confidence = fitted.segmenter.predict(volume, progress)
     segmentation_path, confidence_path = _output_paths(job, name)
     # Both or neither, whatever interrupts the writing.
     with written_atomically(segmentation_path) as first, written_atomically(confidence_path) as second:
@@ -188,9 +217,8 @@ def _segment_one(
     }
 
 
-def _report_head(
-    job: SegmentationJob, support: SupportSet, segmenter: Segmenter, device: str, seconds: float
-) -> dict[str, Any]:
+def _report_head(job: SegmentationJob, fitted: Fitted, device: str) -> dict[str, Any]:
+    support, segmenter = fitted.support, fitted.segmenter
     return {
         "made_by": {
             "versions": installed_versions(),
@@ -203,7 +231,7 @@ def _report_head(
             {"image": image.name, "labels": labels.name, "segments": [s.name for s in support.marked(number)]}
             for number, (image, labels) in enumerate((Path(i), Path(m)) for i, m in job.supports)
         ],
-        "support_seconds": round(seconds, 2),
+        "support_seconds": round(fitted.seconds, 2),
         "segments": [{"value": s.value, "name": s.name, "colour": list(s.colour)} for s in support.segments],
         "targets": [],
     }

@@ -1,6 +1,6 @@
 """What a method of the worker is: a function, the parameters that it takes, and what it is given to work with.
 
-A module of methods exports `HANDLERS: dict[str, Handler]`; it imports what is heavy within its functions, since the
+A module of methods exports `HANDLERS: dict[str, Handler]` and imports what is heavy within its functions: the
 worker says hello before torch is loaded.
 """
 
