@@ -1,0 +1,67 @@
+"""How sure the result is, as a volume over the scan. Main thread only."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+from vtk.util import numpy_support
+
+from SSLFewShotSlicer.bridge.nodes import find_node, matrix_of_array, own_geometry
+
+# Shown is what needs a look: surer voxels than this are transparent.
+SURE = 0.95
+_COLOURS = (
+    "vtkMRMLColorTableNodeFilePlasma.txt",
+    "vtkMRMLColorTableNodeFileInferno.txt",
+    "vtkMRMLColorTableNodeRed",
+)
+
+
+def add_confidence(confidence: np.ndarray, volume, name: str):
+    """Add a volume node of confidences, (K, J, I) in 0..1, on a volume node's grid and under its transform.
+
+    The node shares the array's memory. It is not shown: see `show_confidence`.
+    """
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(name))
+    voxels = np.ascontiguousarray(confidence, dtype=np.float32)
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(voxels.shape[::-1])
+    scalars = numpy_support.numpy_to_vtk(voxels.reshape(-1), deep=False)
+    scalars.SetName("confidence")
+    image.GetPointData().SetScalars(scalars)
+    node.SetIJKToRASMatrix(matrix_of_array(own_geometry(volume)))
+    node.SetAndObserveImageData(image)
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(0.0, 1.0)
+    display.SetAutoThreshold(False)
+    display.SetThreshold(0.0, SURE)
+    display.SetApplyThreshold(True)
+    colours = next((c for c in _COLOURS if slicer.mrmlScene.GetNodeByID(c)), None)
+    if colours:
+        display.SetAndObserveColorNodeID(colours)
+    return node
+
+
+def show_confidence(confidence, opacity: float = 0.5) -> None:
+    """Lay a confidence node (or its ID) over the scan in all slice views. Raises NodeGoneError."""
+    node_id = find_node(confidence, "vtkMRMLScalarVolumeNode").GetID()
+    for view in _slice_views():
+        view.SetForegroundVolumeID(node_id)
+        view.SetForegroundOpacity(opacity)
+
+
+def hide_confidence(confidence) -> None:
+    """Take a confidence node out of the slice views. Raises NodeGoneError."""
+    node_id = find_node(confidence, "vtkMRMLScalarVolumeNode").GetID()
+    for view in _slice_views():
+        if view.GetForegroundVolumeID() == node_id:
+            view.SetForegroundVolumeID(None)
+
+
+def _slice_views():
+    scene = slicer.mrmlScene
+    count = scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")
+    return [scene.GetNthNodeByClass(number, "vtkMRMLSliceCompositeNode") for number in range(count)]
