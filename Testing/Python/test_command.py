@@ -149,7 +149,7 @@ def test_every_scan_in_a_folder_is_segmented_and_labels_are_not(scans, support, 
     outcome = sslfewshot("segment", scans, *support, "--output", out, *BOX, "--json")
     assert outcome.code == 0
     assert [target["image"] for target in outcome.result["targets"]] == [f"pt_{n}_ct.nrrd" for n in range(3)]
-    assert len(files_in(out)) == 7
+    assert len(files_in(out)) == 8 and "summary.csv" in files_in(out)
 
 
 def test_the_same_scan_named_twice_is_segmented_once(scans, support, target, tmp_path):

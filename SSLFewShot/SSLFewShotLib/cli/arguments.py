@@ -43,7 +43,8 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "segment",
         "Segment scans after one or more labelled ones.",
         "Writes DIR/<stem>_seg.<format>, DIR/<stem>_confidence.nii.gz (.nrrd with the NRRD formats) and "
-        f"DIR/report.json. A scan that cannot be used is named and left out. {SCANS} {EXIT_CODES}",
+        "DIR/report.json; for several scans DIR/summary.csv too. A scan that cannot be used is named and left "
+        f"out. {SCANS} {EXIT_CODES}",
     )
     parser.add_argument("targets", nargs="+", type=Path, metavar="TARGET", help="a scan, or a folder of scans")
     parser.add_argument(
@@ -66,6 +67,12 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "seg.nrrd (Slicer's segmentation; the one for overlapping segments)",
     )
     parser.add_argument("--segments", nargs="+", metavar="NAME", help="only these segments of the support")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted job: results in DIR that were made with the same support, model and "
+        "settings from scans that have not changed are not computed again",
+    )
     add_knn_settings(parser)
     _add_overwrite(parser)
     _add_device(parser)

@@ -11,6 +11,7 @@ from SSLFewShotLib.progress import Progress
 
 def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """`sslfewshot segment`."""
+    from SSLFewShotLib.segmentation.batch_report import summary_text
     from SSLFewShotLib.segmentation.job import SegmentationJob, run
 
     job = SegmentationJob(
@@ -24,6 +25,7 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str
         overwrite=arguments.overwrite,
         segment_names=arguments.segments,
         settings=knn_settings(arguments),
+        resume=arguments.resume,
     )
     report = run(job, progress)
     lines = [
@@ -32,7 +34,8 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str
         else f"{arguments.output / target['segmentation']}  {target['seconds']:.1f} s"
         for target in report["targets"]
     ]
-    return report, "\n".join(lines)
+    table = summary_text(report)
+    return report, "\n".join([*lines, *(["", table] if table else [])])
 
 
 def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any] | None, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from SSLFewShotLib.errors import InputError, InputWarning
+from SSLFewShotLib.errors import Cancelled, InputError, InputWarning, OutputError
 from SSLFewShotLib.imaging.cases import find_scans
 from SSLFewShotLib.imaging.files import read_labels, read_volume, stem, write_labels, write_volume
 from SSLFewShotLib.imaging.labelmap import LabelMap
@@ -24,14 +24,16 @@ from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import installed_versions
 from SSLFewShotLib.networks.device import choose_device
-from SSLFewShotLib.outputs import refuse_existing, write_text, written_atomically
+from SSLFewShotLib.outputs import refuse_existing, written_atomically
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.sampling.intensity import modality_of
+from SSLFewShotLib.segmentation.batch_report import REPORT_NAME, SUMMARY_NAME, BatchReport
 from SSLFewShotLib.segmentation.choice import make_segmenter
+from SSLFewShotLib.segmentation.fingerprint import fingerprint, scan_identity
+from SSLFewShotLib.segmentation.resumption import check_resumable, remove_old_leftovers, take_over_results
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
 FORMATS = ("nii.gz", "nrrd", "seg.nrrd")
-REPORT_NAME = "report.json"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class SegmentationJob:
     output: the folder for `<stem>_seg.<format>`, `<stem>_confidence.<nii.gz or nrrd>` and report.json.
     model: a name, a folder, or None for the default; segment_names: None for all.
     settings: keyword arguments of the segmenter.
+    resume: results that an earlier, interrupted job left in `output` are not computed again, when they were made
+        with the same support, model, settings and versions and their scans have not changed.
+    overwrite: replace results that are there; with `resume` those alone that cannot be taken over.
     """
 
     targets: Sequence[Path]
@@ -54,6 +59,7 @@ class SegmentationJob:
     overwrite: bool = False
     segment_names: Sequence[str] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,54 +92,109 @@ def run(
 
     prepare: gives the fitted segmenter; a process that keeps one from job to job gives its own.
 
-    A target that cannot be used is named in the report (and an `InputWarning`) and does not stop the rest.
+    A target that cannot be used is named in the report (and an `InputWarning`) and does not stop the rest. Of
+    several targets, the report has a summary, which summary.csv has too.
 
-    Raises InputError for unusable supports, an unknown model, an output that exists, or when no target at all
-    could be segmented (nothing is written then); OutputError when a result cannot be written; Cancelled when the
-    user cancels: targets finished before that are kept, with a report of them.
+    Raises InputError for unusable supports, an unknown model, an output that exists, results to go on from that
+    were made otherwise, or when no target at all could be segmented (nothing is written then); OutputError when a
+    result cannot be written; Cancelled when the user cancels: targets finished before that are kept, with a report
+    of them.
     """
-    targets = _named_targets(job)
-    _check_outputs(job, targets)
+    targets = named_targets(job)
     device = choose_device(job.device)
     share = 1 / (1 + len(targets))
     fitted = prepare(job, device, portion(progress, 0.0, share))
-    report = _report_head(job, fitted, str(device))
+    report = begun_report(job, targets, fitted, str(device))
+    left = report.left
     # What was fitted before takes no share of the time.
     begin = share if fitted.seconds else 0.0
-    share = (1 - begin) / len(targets)
-    for number, (name, path) in enumerate(targets.items(), start=1):
-        part = portion(progress, begin + (number - 1) * share, begin + number * share)
-        try:
-            report["targets"].append(_segment_one(job, name, path, fitted, part))
-        except InputError as error:
-            if len(targets) > 1:
-                warnings.warn(f"left out: {error}", InputWarning, stacklevel=2)
-            report["targets"].append({"image": path.name, "error": str(error)})
-        failed = [target for target in report["targets"] if "error" in target]
-        # A report of failures alone would only be in the way of the next try.
-        if len(failed) < number:
-            write_text(job.output / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    if len(failed) == len(targets):
-        several = f" (and none of the {len(failed)} scans could be segmented)" if len(failed) > 1 else ""
-        raise InputError(failed[0]["error"] + several)
-    progress(1.0, f"segmented {len(targets) - len(failed)} of {len(targets)} scans")
+    share = (1 - begin) / max(1, len(left))
+    for number, name in enumerate(left):
+        part = portion(progress, begin + number * share, begin + (number + 1) * share)
+        report.add(name, attempt(job, name, targets[name], fitted, part, alone=len(targets) == 1))
+    return ended_report(job, report, progress)
+
+
+def begun_report(job: SegmentationJob, targets: dict[str, Path], fitted: Fitted, device: str) -> BatchReport:
+    """The report of a job that begins, with what is taken over from an earlier one.
+
+    Raises InputError when the results to go on from were made with something else.
+    """
+    made_with = fingerprint(fitted.support, fitted.segmenter, job.format)
+    report = BatchReport(job.output, _report_head(job, fitted, device, made_with), targets)
+    if job.resume:
+        take_over_results(report, targets, made_with, job.overwrite)
     return report
 
 
-def read_support(pairs: Sequence[tuple[Path, Path]], segment_names: Sequence[str] | None = None) -> SupportSet:
+def attempt(
+    job: SegmentationJob, name: str, path: Path, fitted: Fitted, progress: Progress, alone: bool = False
+) -> dict[str, Any]:
+    """Segment one target; returns its entry in the report, which is `{"image", "error"}` when it cannot be done.
+
+    alone: an error that nobody foresaw is raised, since there is no rest to go on with.
+
+    Raises OutputError and Cancelled, which end the whole job.
+    """
+    try:
+        scan = scan_identity(path, with_content=not alone)
+        return {**_segment_one(job, name, path, fitted, progress), "scan": scan}
+    except InputError as error:
+        reason = str(error)
+    except (OutputError, Cancelled):
+        raise
+    except Exception as error:
+        if alone:
+            raise
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = f"{path}: failed unexpectedly ({text}; {Path(where.filename).name}, line {where.lineno})"
+    if not alone:
+        warnings.warn(f"left out: {reason}", InputWarning, stacklevel=2)
+    return {"image": path.name, "error": reason}
+
+
+def ended_report(
+    job: SegmentationJob, report: BatchReport, progress: Progress = ignore_progress
+) -> dict[str, Any]:
+    """Finish a job's report and return it. Raises InputError when not one target could be segmented."""
+    failed = report.failed
+    if not report.has_results:
+        several = f" (and none of the {len(failed)} scans could be segmented)" if len(failed) > 1 else ""
+        raise InputError(failed[0]["error"] + several)
+    written = report.finish()
+    if job.resume:
+        remove_old_leftovers(job.output, report.begun)
+    count = len(written["targets"])
+    taken_over = f", {report.taken_over} of them taken over" if report.taken_over else ""
+    progress(1.0, f"segmented {count - len(failed)} of {count} scans{taken_over}")
+    return written
+
+
+def read_support(
+    pairs: Sequence[tuple[Path, Path]],
+    segment_names: Sequence[str] | None = None,
+    progress: Progress = ignore_progress,
+) -> SupportSet:
     """Read (image, labels) files; labels on another grid are resampled to the image, with a warning.
 
     Raises InputError when a file is unusable, image and labels do not overlap in space, or nothing is marked.
     """
     read: list[tuple[Volume, LabelMap]] = []
-    for image, labels in pairs:
-        volume = read_volume(image)
-        read.append((volume, labels_on_grid(read_labels(labels), volume)))
+    for number, (image, labels) in enumerate(pairs):
+        part = portion(progress, number / len(pairs), (number + 1) / len(pairs))
+        part(0.0, "reading the support")
+        volume = read_volume(image, portion(part, 0.0, 0.5))
+        part(0.5, "reading the support's labels")
+        read.append((volume, labels_on_grid(read_labels(labels, portion(part, 0.5, 1.0)), volume)))
     return SupportSet(read, segment_names)
 
 
-def _named_targets(job: SegmentationJob) -> dict[str, Path]:
-    """Output stem → path; every target has its own."""
+def named_targets(job: SegmentationJob) -> dict[str, Path]:
+    """Output stem → path; every target has its own, and where its results will go is free.
+
+    Raises InputError when there is no target, two have the same name, or a result would replace a file.
+    """
     if job.format not in FORMATS:
         raise InputError(f"format '{job.format}': one of {', '.join(FORMATS)} was expected")
     if not job.targets:
@@ -148,6 +209,7 @@ def _named_targets(job: SegmentationJob) -> dict[str, Path]:
                     "segment them into different output folders"
                 )
             named[name] = path
+    _check_outputs(job, named)
     return named
 
 
@@ -155,11 +217,13 @@ def _check_outputs(job: SegmentationJob, targets: dict[str, Path]) -> None:
     if job.output.exists() and not job.output.is_dir():
         raise InputError(f"{job.output}: a folder was expected for the output, this is a file")
     given = {path.resolve() for path in (*targets.values(), *(Path(p) for pair in job.supports for p in pair))}
+    replaced = job.overwrite or (job.resume and check_resumable(job.output))
     for path in [path for name in targets for path in _output_paths(job, name)]:
         if path.resolve() in given:
             raise InputError(f"{path}: is a scan or its labels, and would be overwritten; choose another output")
-        refuse_existing(path, job.overwrite)
-    refuse_existing(job.output / REPORT_NAME, job.overwrite)
+        refuse_existing(path, replaced)
+    for name in (REPORT_NAME, SUMMARY_NAME) if len(targets) > 1 else (REPORT_NAME,):
+        refuse_existing(job.output / name, replaced)
 
 
 def check_format(format: str, support: SupportSet) -> None:
@@ -204,11 +268,13 @@ def _segment_one(
     with written_atomically(segmentation_path) as first, written_atomically(confidence_path) as second:
         write_labels(labels, first)
         write_volume(confidence, second)
+        sizes = [first.stat().st_size, second.stat().st_size]
     masks = {segment.name: labels.mask(segment) for segment in labels.segments}
     return {
         "image": path.name,
         "segmentation": segmentation_path.name,
         "confidence": confidence_path.name,
+        "bytes": sizes,
         "seconds": round(time.monotonic() - started, 2),
         "volumes_ml": {n: round(float(m.sum()) * volume.voxel_volume / 1000, 3) for n, m in masks.items()},
         "mean_confidence": {
@@ -217,7 +283,7 @@ def _segment_one(
     }
 
 
-def _report_head(job: SegmentationJob, fitted: Fitted, device: str) -> dict[str, Any]:
+def _report_head(job: SegmentationJob, fitted: Fitted, device: str, made_with: dict[str, Any]) -> dict[str, Any]:
     support, segmenter = fitted.support, fitted.segmenter
     return {
         "made_by": {
@@ -233,5 +299,5 @@ def _report_head(job: SegmentationJob, fitted: Fitted, device: str) -> dict[str,
         ],
         "support_seconds": round(fitted.seconds, 2),
         "segments": [{"value": s.value, "name": s.name, "colour": list(s.colour)} for s in support.segments],
-        "targets": [],
+        "fingerprint": made_with,
     }
