@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_evaluate(commands)
     _add_demo(commands)
+    _add_worker_command(commands)
     return parser
 
 
@@ -76,6 +77,7 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
     add_knn_settings(parser)
     _add_overwrite(parser)
     _add_device(parser)
+    _add_worker(parser)
 
 
 def _add_pretrain(commands: argparse._SubParsersAction) -> None:
@@ -227,6 +229,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     add_knn_settings(parser)
     _add_overwrite(parser)
     _add_device(parser)
+    _add_worker(parser)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
@@ -253,6 +256,23 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     _add_seed(parser)
     _add_overwrite(parser)
     _add_device(parser)
+
+
+def _add_worker_command(commands: argparse._SubParsersAction) -> None:
+    commands.add_parser(
+        "worker",
+        help="Compute for an application, or for another machine.",
+        description="Compute for an application: JSON-RPC 2.0 on standard input and output, one object a line.",
+        epilog=f"Started by programs, also through ssh; ends when they do. {EXIT_CODES}",
+    )
+
+
+def _add_worker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--worker",
+        metavar="COMMAND",
+        help="have it computed by the worker that this command starts, such as 'ssh HOST sslfewshot worker'",
+    )
 
 
 def _command(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
+from SSLFewShotLib.cli import remote
 from SSLFewShotLib.cli.knn_arguments import knn_settings
 from SSLFewShotLib.progress import Progress
 
@@ -12,6 +16,20 @@ from SSLFewShotLib.progress import Progress
 def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """`sslfewshot segment`."""
     from SSLFewShotLib.segmentation.batch_report import summary_text
+
+    report = remote.segment(arguments, progress) if arguments.worker else _segmented(arguments, progress)
+    lines = [
+        f"{target['image']}: {target['error']}"
+        if "error" in target
+        else f"{arguments.output / target['segmentation']}  {target['seconds']:.1f} s"
+        for target in report["targets"]
+    ]
+    table = summary_text(report)
+    return report, "\n".join([*lines, *(["", table] if table else [])])
+
+
+def _segmented(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Segment in this process."""
     from SSLFewShotLib.segmentation.job import SegmentationJob, run
 
     job = SegmentationJob(
@@ -27,15 +45,7 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str
         settings=knn_settings(arguments),
         resume=arguments.resume,
     )
-    report = run(job, progress)
-    lines = [
-        f"{target['image']}: {target['error']}"
-        if "error" in target
-        else f"{arguments.output / target['segmentation']}  {target['seconds']:.1f} s"
-        for target in report["targets"]
-    ]
-    table = summary_text(report)
-    return report, "\n".join([*lines, *(["", table] if table else [])])
+    return run(job, progress)
 
 
 def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any] | None, str]:
@@ -109,9 +119,15 @@ def models(arguments: argparse.Namespace, progress: Progress) -> tuple[Any, str]
 
 def evaluate(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """`sslfewshot evaluate`."""
+    report = remote.evaluate(arguments, progress) if arguments.worker else _evaluated(arguments, progress)
+    return {"report": str(report)}, report.read_text(encoding="utf-8")
+
+
+def _evaluated(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """Evaluate in this process."""
     from SSLFewShotLib.evaluation.protocol import evaluate
 
-    report = evaluate(
+    return evaluate(
         arguments.folder,
         arguments.supports,
         arguments.output,
@@ -130,7 +146,6 @@ def evaluate(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         label_suffix=arguments.label_suffix,
         progress=progress,
     )
-    return {"report": str(report)}, report.read_text(encoding="utf-8")
 
 
 def demo(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
@@ -147,3 +162,14 @@ def demo(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, A
         progress=progress,
     )
     return result, f"mean Dice {result['mean_dice']:.2f}; open {result['report']}"
+
+
+def worker(arguments: argparse.Namespace, progress: Progress) -> tuple[None, str]:
+    """`sslfewshot worker`; the process ends with it."""
+    from SSLFewShotLib.worker.server import main
+
+    code = main([])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: a thread that still waits for input could keep the process for long.
+    os._exit(code)

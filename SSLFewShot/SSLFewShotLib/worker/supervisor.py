@@ -51,7 +51,8 @@ class Supervisor:
         self.pid: int | None = None
         self.info: dict | None = None
         self._client = client
-        self._events: queue.Queue[tuple[str, Any]] = queue.Queue()
+        # Of the kind that may be put into from within a signal handler.
+        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._starting: list[Request] = []
         self._pending = Pending()
         self._supports = RememberedSupports(client)
