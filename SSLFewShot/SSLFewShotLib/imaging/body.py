@@ -11,6 +11,7 @@ from skimage.filters import threshold_otsu
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
 
 _CT_THRESHOLD = -300.0  # HU; skin and fat are above, foam, blankets and lung below
 _WORKING_SPACING = 3.0  # mm; the mask is found on block means of about this size
@@ -25,7 +26,7 @@ def is_ct(volume: Volume) -> bool:
     return volume.modality.upper() == "CT" or (not volume.modality and float(volume.array.min()) <= -500)
 
 
-def body_mask(volume: Volume, radius: float = 6.0) -> np.ndarray:
+def body_mask(volume: Volume, radius: float = 6.0, progress: Progress = ignore_progress) -> np.ndarray:
     """Find the voxels of the patient, cavities and airways included.
 
     CT: above -300 HU. Anything else: above the noise of the air (the lower class of Otsu's threshold), when
@@ -42,8 +43,10 @@ def body_mask(volume: Volume, radius: float = 6.0) -> np.ndarray:
     """
     if volume.array.ndim != 3:
         raise InputError(f"{volume.name}: a scalar image was expected to find the body in, not a field of vectors")
+    what = f"finding the body in {volume.name}"
+    progress(0.0, what)
     steps = _steps(volume)
-    coarse = _block_means(volume.array, steps)
+    coarse = _block_means(volume.array, steps, portion(progress, 0.0, 0.1), what)
     threshold = _threshold(volume, coarse)
     if threshold is None:
         return np.ones(volume.array.shape, bool)
@@ -51,14 +54,20 @@ def body_mask(volume: Volume, radius: float = 6.0) -> np.ndarray:
     axial = 2 - int(np.argmax(np.abs(volume.direction[2])))
     extents = np.delete(volume.spacing[::-1] * volume.array.shape, axial)
     radius = min(radius, 0.03 * float(extents.min()))
+    progress(0.1, what)
     mask = _largest_pieces(coarse > threshold, spacing, radius)
     if mask is None:
         return np.ones(volume.array.shape, bool)
-    mask = _filled(_closed(mask, spacing, radius), axial)
-    return mask if max(steps) == 1 else _on_full_grid(mask, volume.array, steps, threshold, axial)
+    progress(0.2, what)
+    mask = _filled(_closed(mask, spacing, radius), axial, portion(progress, 0.3, 0.4), what)
+    if max(steps) == 1:
+        return mask
+    mask = _on_full_grid(mask, volume.array, steps, threshold, portion(progress, 0.4, 0.5), what)
+    # Only axial slices fill lungs without closing the gap between arm and chest.
+    return _filled(mask, axial, portion(progress, 0.5, 1.0), what)
 
 
-def body_box(volume: Volume, mask: np.ndarray | None = None) -> np.ndarray:
+def body_box(volume: Volume, mask: np.ndarray | None = None, progress: Progress = ignore_progress) -> np.ndarray:
     """The box of the body along the patient's axes.
 
     mask: (K, J, I) bool, `body_mask(volume)` when left out.
@@ -66,7 +75,7 @@ def body_box(volume: Volume, mask: np.ndarray | None = None) -> np.ndarray:
     Returns (2, 3) LPS mm: the 0.5th and 99.5th percentile of the coordinates of the mask's voxels, so that a
     hand or a stray piece does not move the box. An empty mask stands for the whole volume.
     """
-    mask = body_mask(volume) if mask is None else mask
+    mask = body_mask(volume, progress=progress) if mask is None else mask
     step = max(1, int(np.ceil((mask.size / _BOX_VOXELS) ** (1 / 3))))
     kji = np.argwhere(mask[::step, ::step, ::step]) * step
     if not len(kji):
@@ -108,13 +117,16 @@ def _steps(volume: Volume) -> np.ndarray:
         wanted *= 1.2
 
 
-def _block_means(array: np.ndarray, steps: np.ndarray) -> np.ndarray:
+def _block_means(
+    array: np.ndarray, steps: np.ndarray, progress: Progress = ignore_progress, what: str = ""
+) -> np.ndarray:
     """float32 means over blocks of `steps`, one slab at a time; the last block of an axis may be smaller."""
     if max(steps) == 1:
         return np.nan_to_num(array.astype(np.float32))
     starts = [np.arange(0, n, s) for n, s in zip(array.shape, steps, strict=True)]
     means = np.empty([len(s) for s in starts], np.float32)
     for row, k in enumerate(starts[0]):
+        progress(row / len(starts[0]), what)
         slab = array[k : k + steps[0]].mean(axis=0, dtype=np.float32)
         for axis in (0, 1):
             sums = np.add.reduceat(slab, starts[axis + 1], axis=axis)
@@ -170,15 +182,18 @@ def _closed(mask: np.ndarray, spacing: np.ndarray, radius: float) -> np.ndarray:
     return mask if grown.all() else mask | (ndimage.distance_transform_edt(grown, sampling=spacing) > radius)
 
 
-def _filled(mask: np.ndarray, axial: int) -> np.ndarray:
+def _filled(mask: np.ndarray, axial: int, progress: Progress, what: str) -> np.ndarray:
     """Fill the holes of every slice across array axis `axial`."""
-    slices = np.moveaxis(mask, axial, 0)
-    filled = np.stack([ndimage.binary_fill_holes(slice_) for slice_ in slices])
-    return np.ascontiguousarray(np.moveaxis(filled, 0, axial))
+    filled = np.empty_like(mask)
+    slices, to_fill = np.moveaxis(mask, axial, 0), np.moveaxis(filled, axial, 0)
+    for number, slice_ in enumerate(slices):
+        progress(number / len(slices), what)
+        to_fill[number] = ndimage.binary_fill_holes(slice_)
+    return filled
 
 
 def _on_full_grid(
-    mask: np.ndarray, array: np.ndarray, steps: np.ndarray, threshold: float, axial: int
+    mask: np.ndarray, array: np.ndarray, steps: np.ndarray, threshold: float, progress: Progress, what: str
 ) -> np.ndarray:
     """Blocks well inside stay, blocks at the rim are decided voxel by voxel."""
     cube = np.ones((3, 3, 3), bool)
@@ -186,11 +201,11 @@ def _on_full_grid(
     outer = ndimage.binary_dilation(mask, cube)
     full = np.empty(array.shape, bool)
     for k in range(array.shape[0]):
+        progress(k / array.shape[0], what)
         row = k // steps[0]
         spread = [
             part[row].repeat(steps[1], axis=0).repeat(steps[2], axis=1)[: array.shape[1], : array.shape[2]]
             for part in (inner, outer)
         ]
         full[k] = spread[0] | (spread[1] & (array[k] > threshold))
-    # Only axial slices fill lungs without closing the gap between arm and chest.
-    return _filled(full, axial)
+    return full

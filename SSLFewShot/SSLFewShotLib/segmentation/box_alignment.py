@@ -12,7 +12,7 @@ from SSLFewShotLib.imaging.body import body_box
 from SSLFewShotLib.imaging.labelmap import LabelMap
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
@@ -45,17 +45,17 @@ class BodyBoxSegmenter(Segmenter):
         self.overlapping_ = any(labels.overlapping for _, labels in support)
         self.markings_: list[_Marking] = []
         for number, (volume, _) in enumerate(support):
-            progress(number / len(support), f"finding the body in {volume.name}")
-            body = body_box(volume)
+            part = portion(progress, number / len(support), (number + 1) / len(support))
+            body = body_box(volume, progress=portion(part, 0.0, 0.9))
             for value, mask in support.masks(number).items():
+                part(0.9, f"keeping the segments of {volume.name}")
                 self.markings_.append(_marking(volume, mask, value - 1, body))
         self.supports_ = np.bincount([m.segment for m in self.markings_], minlength=len(self.segments_))
         return self
 
     def predict(self, volume: Volume, progress: Progress = ignore_progress) -> tuple[LabelMap, Volume]:
         """Label a scan by place alone; works through it in slabs."""
-        progress(0.0, f"finding the body in {volume.name}")
-        body = body_box(volume)
+        body = body_box(volume, progress=portion(progress, 0.0, 0.5))
         size = body[1] - body[0]
         reached = []
         lookups = []
@@ -85,7 +85,12 @@ class BodyBoxSegmenter(Segmenter):
             return total / self.supports_[:, None, None, None]
 
         return decide_in_slabs(
-            volume, mean_of_masks, box_on_grid(volume, box), self.segments_, self.overlapping_, progress=progress
+            volume,
+            mean_of_masks,
+            box_on_grid(volume, box),
+            self.segments_,
+            self.overlapping_,
+            progress=portion(progress, 0.5, 1.0),
         )
 
     def provenance(self) -> dict[str, Any]:

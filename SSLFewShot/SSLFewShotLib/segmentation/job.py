@@ -77,11 +77,11 @@ Preparation = Callable[[SegmentationJob, torch.device, Progress], Fitted]
 def fit_from_files(job: SegmentationJob, device: torch.device, progress: Progress = ignore_progress) -> Fitted:
     """Read a job's support and fit its segmenter. Raises InputError as `run` says."""
     progress(0.0, "reading the support")
-    support = read_support(job.supports, job.segment_names)
+    support = read_support(job.supports, job.segment_names, portion(progress, 0.0, 0.1))
     check_format(job.format, support)
     segmenter = make_segmenter(job.method, job.model, support.pairs[0][0], device, **job.settings)
     started = time.monotonic()
-    segmenter.fit(support, progress)
+    segmenter.fit(support, portion(progress, 0.1, 1.0))
     return Fitted(support, segmenter, time.monotonic() - started)
 
 
@@ -249,7 +249,8 @@ def _segment_one(
     job: SegmentationJob, name: str, path: Path, fitted: Fitted, progress: Progress
 ) -> dict[str, Any]:
     started = time.monotonic()
-    volume = read_volume(path)
+    progress(0.0, "reading the scan")
+    volume = read_volume(path, portion(progress, 0.0, 0.05))
     if job.format == "nii.gz" and is_sheared(volume.ijkToLps, volume.size):
         raise InputError(
             f"{path}: NIfTI cannot keep the sheared axes of this scan; give --format nrrd or seg.nrrd"
@@ -262,24 +263,30 @@ def _segment_one(
             InputWarning,
             stacklevel=3,
         )
-    labels, confidence = fitted.segmenter.predict(volume, progress)
+    labels, confidence = fitted.segmenter.predict(volume, portion(progress, 0.05, 0.95))
+    volumes_ml, mean_confidence = {}, {}
+    for segment in labels.segments:
+        progress(0.95, f"measuring {segment.name}")
+        mask = labels.mask(segment)
+        volumes_ml[segment.name] = round(float(mask.sum()) * volume.voxel_volume / 1000, 3)
+        if mask.any():
+            mean_confidence[segment.name] = round(float(confidence.array[mask].mean(dtype=np.float64)), 3)
     segmentation_path, confidence_path = _output_paths(job, name)
     # Both or neither, whatever interrupts the writing.
     with written_atomically(segmentation_path) as first, written_atomically(confidence_path) as second:
+        progress(0.97, "writing the labels")
         write_labels(labels, first)
+        progress(0.98, "writing the confidence")
         write_volume(confidence, second)
         sizes = [first.stat().st_size, second.stat().st_size]
-    masks = {segment.name: labels.mask(segment) for segment in labels.segments}
     return {
         "image": path.name,
         "segmentation": segmentation_path.name,
         "confidence": confidence_path.name,
         "bytes": sizes,
         "seconds": round(time.monotonic() - started, 2),
-        "volumes_ml": {n: round(float(m.sum()) * volume.voxel_volume / 1000, 3) for n, m in masks.items()},
-        "mean_confidence": {
-            n: round(float(confidence.array[m].mean(dtype=np.float64)), 3) for n, m in masks.items() if m.any()
-        },
+        "volumes_ml": volumes_ml,
+        "mean_confidence": mean_confidence,
     }
 
 

@@ -23,7 +23,7 @@ from SSLFewShotLib.segmentation.support_vectors import SupportVectors, draw_supp
 _REFINE_FROM = 0.4
 """A fine node is described where the coarse ones around give any segment at least this probability."""
 
-_NODES_AT_ONCE = 16384
+_NODES_AT_ONCE = 4096
 
 
 class KnnSegmenter(Segmenter):
@@ -100,9 +100,7 @@ class KnnSegmenter(Segmenter):
         vectors, members, weights, known = [], [], [], []
         for number, (volume, _) in enumerate(support):
             report = portion(progress, number / len(support), (number + 1) / len(support))
-            report(0.0, f"finding the body in {volume.name}")
-            body = body_mask(volume)
-            report(0.0, f"choosing points of {volume.name}")
+            body = body_mask(volume, progress=portion(report, 0.0, 0.1))
             points = draw_support_points(
                 volume,
                 body,
@@ -112,8 +110,11 @@ class KnnSegmenter(Segmenter):
                 self.per_segment,
                 self.background,
                 supports=len(support),
+                progress=portion(report, 0.1, 0.2),
             )
-            described = known_vectors.describe(volume, points, report)
+            report(0.2, f"preparing {volume.name}")
+            described = known_vectors.describe(volume, points, portion(report, 0.2, 1.0))
+            report(1.0, f"finding the body's box in {volume.name}")
             low, high = known_vectors.body_box(volume, self._spacing(volume))
             vectors.append((described, (points.points - low) / (high - low)))
             members.append(points.member)
@@ -130,6 +131,7 @@ class KnnSegmenter(Segmenter):
         if not np.isfinite(described).all():
             raise InputError("the support's descriptors are not finite; check its scans for NaN voxels")
         self.mean_, self.deviation_ = described.mean(axis=0), described.std(axis=0)
+        progress(1.0, "making the index")
         described = self._comparable(described)
         self.scale_ = _typical_squared_distance(described, np.random.default_rng(self.seed))
         self.index_ = NeighbourIndex(
@@ -146,6 +148,7 @@ class KnnSegmenter(Segmenter):
         self, volume: Volume, progress: Progress = ignore_progress, lattice: Lattice | None = None
     ) -> tuple[LabelMap, Volume]:
         """Classify the lattice, coarse then fine, and interpolate the probabilities to the scan's own grid."""
+        progress(0.0, f"preparing {volume.name}")
         lattice = lattice or self.lattice(volume)
         probabilities = self.lattice_probabilities(lattice, portion(progress, 0.0, 0.9))
         labels, confidence = labels_from_probabilities(

@@ -41,6 +41,7 @@ def draw_support_points(
     background: int = 8000,
     border: float = 15.0,
     supports: int = 1,
+    progress: Progress = ignore_progress,
 ) -> SupportPoints:
     """Draw the points of one support (class-balanced subsampling).
 
@@ -51,9 +52,12 @@ def draw_support_points(
     background). The points of a share are the first ones of the whole, so that with one seed a support gives the
     same points to every set it is in.
     """
+    what = f"choosing points of {volume.name}"
     foreground = np.zeros(volume.array.shape, bool)
     for mask in masks.values():
+        progress(0.0, what)
         foreground |= mask
+    progress(0.1, what)
     near = _dilated(foreground, border, volume.spacing[::-1]) & body & ~foreground
     far = body & ~near & ~foreground
     segment_share = max(_LEAST_PER_SEGMENT, per_segment // supports)
@@ -62,7 +66,8 @@ def draw_support_points(
     grounds = {"near": near, "far": far}
     groups += [(grounds, key, max(background // 2, background_share), background_share) for key in grounds]
     chosen: dict[int, float] = {}
-    for source, key, most, share in groups:
+    for number, (source, key, most, share) in enumerate(groups):
+        progress(0.5 + 0.5 * number / len(groups), what)
         mask = source[key]
         count = int(np.count_nonzero(mask))
         if not count:
