@@ -16,8 +16,8 @@ from typing import Any
 def devices() -> list[dict[str, Any]]:
     """The processor, then graphics cards: name, title, memory_total and memory_free (bytes).
 
-    The name is one that `choose_device` takes. A number that the system does not tell is None; a card that fails to
-    answer is left out.
+    The name is one that `choose_device` takes. A number that the system does not tell is None; a card that fails
+    to answer is left out.
     """
     total, free = machine_memory()
     found = [_device("cpu", _processor(), total, free)]

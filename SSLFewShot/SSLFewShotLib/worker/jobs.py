@@ -93,10 +93,11 @@ class JobQueue:
             self._running = self._waiting.popleft() if self._waiting else None
             return self._running
 
-    def done(self) -> None:
-        """The running job has been answered."""
+    def done(self, job: Job) -> None:
+        """A job, if it is the running one, is worked on no more."""
         with self._changed:
-            self._running = None
+            if job is self._running:
+                self._running = None
 
     def holds(self, id: int | str) -> bool:
         """Whether a job of that id waits or runs."""

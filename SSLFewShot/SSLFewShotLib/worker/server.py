@@ -90,7 +90,6 @@ class Server:
         self._load()
         while (job := self._queue.take()) is not None:
             self._work(job)
-            self._queue.done()
             _give_memory_back()
         self._say_goodbye()
 
@@ -197,6 +196,8 @@ class Server:
         if full_memory:
             # Here, where nothing holds on any more to what the failed computation had.
             self._warm.clear()
+        # Before the answer: its reader must not be told to wait for what has ended.
+        self._queue.done(job)
         self._channel.write(line)
 
     def _answer(self, job: Job, texts: list[str]) -> tuple[bytes, bool]:

@@ -91,12 +91,13 @@ class Warm:
         said: the request's warnings, to which those of the reading are added.
         Raises InputError as `segmentation.job.read_support` does.
         """
+        from SSLFewShotLib.segmentation.fingerprint import support_content
         from SSLFewShotLib.segmentation.job import read_support
-        from SSLFewShotLib.worker.content import content_of_support
 
         before = len(said)
-        support = read_support(pairs, segment_names, portion(progress, 0.0, 0.7))
-        content = content_of_support(support, portion(progress, 0.7, 1.0))
+        support = read_support(pairs, segment_names, portion(progress, 0.0, 0.8))
+        progress(0.8, "looking what the support holds")
+        content = support_content(support)
         known = self._supports.get(content)
         names = None if segment_names is None else tuple(segment_names)
         # The same arrays, so that what was computed for them holds; the files' names are this request's.
