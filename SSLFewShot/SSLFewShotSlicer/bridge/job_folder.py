@@ -1,7 +1,7 @@
 """`JobFolder`: the files of one request, gone when it ends.
 
-Files have neutral names (target_1.nrrd): the worker's log shall hold no patient's name. `explain` puts the names of
-the nodes back into what the worker says.
+Files have neutral names (target_1.nrrd): the worker's log shall hold no patient's name. `explain` puts the names
+of the nodes back into what the worker says.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
-from SSLFewShotLib.outputs import written_atomically
 
+from SSLFewShotLib.outputs import written_atomically
 from SSLFewShotSlicer.bridge.errors import ResultError
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -26,13 +26,20 @@ class PlacedResult:
     _added: list[str] = field(default_factory=list, repr=False)
     _before: dict[str, tuple] = field(default_factory=dict, repr=False)
 
+    def follow_scene_undo(self) -> None:
+        """Let the scene's own undo take the new nodes out: it passes over nodes that have not asked for it."""
+        for node_id in filter(None, (self.confidence_id, self.segmentation_id if self._new_node else None)):
+            node = slicer.mrmlScene.GetNodeByID(node_id)
+            for each in (node, node.GetDisplayNode()):
+                each.SetUndoEnabled(True)
+
     def undo(self) -> None:
         """Take the result out of the scene, and put back what it replaced; what the user removed stays removed."""
         scene = slicer.mrmlScene
         for node_id in filter(None, (self.confidence_id, self.segmentation_id if self._new_node else None)):
             node = scene.GetNodeByID(node_id)
             if node is not None:
-                scene.RemoveNode(node)
+                _remove(node)
         self.confidence_id = None
         node = None if self._new_node else scene.GetNodeByID(self.segmentation_id)
         if node is not None:
@@ -46,6 +53,15 @@ class PlacedResult:
             if self._before:
                 recreate_surfaces(node)
         self._added, self._before = [], {}
+
+
+def _remove(node) -> None:
+    """Remove a node with what was made for it alone: a scene keeps the display node of a node that goes."""
+    scene = slicer.mrmlScene
+    for number in reversed(range(node.GetNumberOfDisplayNodes())):
+        if node.GetNthDisplayNode(number) is not None:
+            scene.RemoveNode(node.GetNthDisplayNode(number))
+    scene.RemoveNode(node)
 
 
 def set_labelmap(node, segment_id: str, image, value: int) -> tuple:

@@ -86,6 +86,8 @@ def place_result(
         raise
     finally:
         segmentation.EndModify(modifying)
+    if slicer.mrmlScene.GetUndoFlag():
+        placed.follow_scene_undo()
     return placed
 
 
@@ -119,8 +121,8 @@ def _plans(result: SegmentationResult, segmentation, existing: str) -> list[_Pla
     if existing == "refuse" and any(same.values()):
         names = [name for name, others in same.items() if others]
         raise SegmentExistsError(
-            f"{segmentation.GetName()}: has {', '.join(names)} already; replace them, keep both, or choose another "
-            "segmentation",
+            f"{segmentation.GetName()}: has {', '.join(names)} already; replace them, keep both, or choose "
+            "another segmentation",
             names,
         )
     plans = []
@@ -149,14 +151,14 @@ def _geometry_in(segmentation, volume) -> np.ndarray:
     contents = segmentation.GetSegmentation()
     if contents.GetNumberOfSegments() and contents.GetSourceRepresentationName() != kind:
         raise SegmentsError(
-            f"{segmentation.GetName()}: is stored as {contents.GetSourceRepresentationName()}, and labels would lose "
-            "their exact place in it; choose another segmentation, or make binary labelmap its source representation"
+            f"{segmentation.GetName()}: is stored as {contents.GetSourceRepresentationName()}, where labels would "
+            "lose their exact place; choose another one, or make binary labelmap its source representation"
         )
     between = transform_between(volume, segmentation)
     if not isinstance(between, np.ndarray):
         raise SegmentsError(
-            f"{segmentation.GetName()}: another non-linear transform than that of {volume.GetName()} is between them; "
-            "put both under the same transform, or choose a new segmentation"
+            f"{segmentation.GetName()}: a non-linear transform is between it and {volume.GetName()}; put both "
+            "under the same transform, or choose a new segmentation"
         )
     return between @ own_geometry(volume)
 

@@ -14,7 +14,10 @@ from SSLFewShotSlicer.bridge.segment_keys import SegmentInfo, segments_in
 
 @dataclass(frozen=True)
 class ResultLayer:
-    """A box of labels that do not overlap. labels: (K, J, I) uint8 or int16; corner: (k, j, i) of its first voxel."""
+    """A box of labels that do not overlap.
+
+    labels: (K, J, I) uint8 or int16; corner: (k, j, i) of its first voxel; segments: (value, segment).
+    """
 
     labels: np.ndarray = field(repr=False)
     corner: tuple[int, int, int]

@@ -31,7 +31,7 @@ class SegmentInfo:
 
 
 def keys_of(segments: list[SegmentInfo], layers: list[int], size: tuple[int, int, int]) -> dict[str, str]:
-    """The pairs of a file whose segment n has the value n + 1 in the layer `layers[n]`; size: voxels along i, j, k."""
+    """The pairs of a file whose segment n has the value n + 1 in the layer `layers[n]`; size: along i, j, k."""
     extent = " ".join(f"0 {n - 1}" for n in size)
     keys = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",

@@ -86,8 +86,8 @@ class SegmentReader:
             voxels, corner = self._on_grid(binary, name)
             return Mask(voxels, corner, value=int(segment.GetLabelValue()))
         raise SegmentsError(
-            f"{self._name}: {name} is stored as {self._source}, which cannot be read; create its binary labelmap in "
-            "the module Segmentations"
+            f"{self._name}: {name} is stored as {self._source}, which cannot be read; create its binary labelmap "
+            "in the module Segmentations"
         )
 
     def _from_fractional(self, image, name: str) -> Mask:
@@ -96,27 +96,47 @@ class SegmentReader:
         return Mask(voxels, corner, threshold=(low + high) / 2)
 
     def _from_surface(self, surface, name: str) -> Mask:
-        """Fill a closed surface on the volume's grid; a copy in the volume's coordinates is filled."""
-        if surface.GetNumberOfCells() < 2:
-            return Mask(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), value=1)
+        """Fill a closed surface on the volume's grid: the voxels whose centres are inside.
+
+        As Slicer's own conversion does it (in index space, so that any grid will do), on a copy.
+        """
         moved = vtk.vtkTransformPolyDataFilter()
         moved.SetInputData(surface)
         moved.SetTransform(_vtk_transform(self._to_volume))
-        moved.Update()
-        copy = slicer.vtkSegment()
-        kinds = slicer.vtkSegmentationConverter
-        copy.AddRepresentation(kinds.GetClosedSurfaceRepresentationName(), moved.GetOutput())
-        scratch = slicer.vtkSegmentation()
-        scratch.SetSourceRepresentationName(kinds.GetClosedSurfaceRepresentationName())
-        scratch.SetConversionParameter(
-            kinds.GetReferenceImageGeometryParameterName(), kinds.SerializeImageGeometry(self._reference())
-        )
-        scratch.AddSegment(copy, "surface")
-        if not scratch.CreateRepresentation(kinds.GetBinaryLabelmapRepresentationName()):
-            raise SegmentsError(f"{self._name}: the closed surface of {name} could not be filled; is it closed?")
-        image = copy.GetRepresentation(kinds.GetBinaryLabelmapRepresentationName())
-        voxels, corner = _aligned(image, _index_map(self._geometry, np.eye(4), image))
-        return Mask(voxels, corner, value=int(copy.GetLabelValue()))
+        in_voxels = vtk.vtkTransformPolyDataFilter()
+        in_voxels.SetInputConnection(moved.GetOutputPort())
+        in_voxels.SetTransform(_vtk_transform(np.linalg.inv(self._geometry)))
+        triangles = vtk.vtkTriangleFilter()
+        triangles.SetInputConnection(in_voxels.GetOutputPort())
+        strips = vtk.vtkStripper()
+        strips.SetInputConnection(triangles.GetOutputPort())
+        strips.Update()
+        extent = self._extent_of(strips.GetOutput())
+        if extent is None:
+            return Mask(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), value=1)
+        stencil = vtk.vtkPolyDataToImageStencil()
+        stencil.SetInputConnection(strips.GetOutputPort())
+        stencil.SetOutputSpacing(1, 1, 1)
+        stencil.SetOutputOrigin(0, 0, 0)
+        stencil.SetOutputWholeExtent(extent)
+        image = vtk.vtkImageStencilToImage()
+        image.SetInputConnection(stencil.GetOutputPort())
+        image.SetInsideValue(1)
+        image.SetOutsideValue(0)
+        image.SetOutputScalarTypeToUnsignedChar()
+        image.Update()
+        return Mask(_voxels(image.GetOutput()).copy(), tuple(extent[4::-2]), value=1)
+
+    def _extent_of(self, surface) -> list[int] | None:
+        """The voxels (i0, i1, j0, j1, k0, k1) of the grid around a surface in voxel units; None when outside."""
+        if surface.GetNumberOfCells() < 1:
+            return None
+        bounds = surface.GetBounds()
+        extent = []
+        for axis, count in enumerate(self._shape[::-1]):
+            low, high = np.floor(bounds[2 * axis]), np.ceil(bounds[2 * axis + 1])
+            extent += [max(0, int(low)), min(count - 1, int(high))]
+        return None if any(extent[2 * axis] > extent[2 * axis + 1] for axis in range(3)) else extent
 
     def _on_grid(self, image, name: str, background: float | None = None) -> tuple[np.ndarray, tuple]:
         """A labelmap's voxels on the volume's grid, (K, J, I) and the corner; background: None for labels."""

@@ -126,7 +126,7 @@ def _chosen(segments: list[SegmentInfo], name: str, ids, visible_only: bool) -> 
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise SegmentsError(
-            f"{name}: several segments are called {_listed(twice)}; rename them, so that each can be told by its name"
+            f"{name}: several segments are called {_listed(twice)}; rename them, each is told by its name"
         )
     return chosen
 

@@ -92,8 +92,8 @@ def take_volume(volume) -> VolumeSource:
     else:
         seen = own
         notes.append(
-            f"{name}: lies under a non-linear transform. It is segmented as it was acquired, and the result is put "
-            "under the same transform"
+            f"{name}: lies under a non-linear transform. It is segmented as it was acquired, and the result is "
+            "put under the same transform"
         )
     if not np.isfinite(seen).all() or abs(np.linalg.det(seen[:3, :3])) < 1e-12:
         raise UnusableNodeError(f"{name}: its transform makes it flat; correct the transform or remove it")
