@@ -1,0 +1,56 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+REASONS = []
+try:
+    import PySide6  # noqa: F401
+    import slicer_core  # noqa: F401
+except ImportError as missing:
+    REASONS.append(f"{missing.name} is not installed (pip install '.[slicer]')")
+else:
+    from SlicerHost.api import NoInventory, inventory_path
+
+    try:
+        inventory_path()
+    except NoInventory as reason:
+        REASONS.append(str(reason))
+
+collect_ignore_glob = ["modules/*"]
+
+
+def pytest_collection_modifyitems(items):
+    here = str(Path(__file__).parent)
+    for item in items:
+        if str(item.path).startswith(here):
+            item.add_marker(pytest.mark.slicer)
+            if REASONS:
+                item.add_marker(pytest.mark.skip(reason=REASONS[0]))
+
+
+@pytest.fixture(scope="session")
+def running():
+    """The host, started once: one application for a process, as in Slicer."""
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    import SlicerHost
+
+    SlicerHost.start()
+    return SlicerHost
+
+
+@pytest.fixture
+def host(running):
+    """The host with an empty scene; an exception that a callback let out fails the test."""
+    from SlicerHost import dialogs, signals
+
+    running.close_scene()
+    signals.callback_errors.clear()
+    dialogs.forget()
+    yield running
+    errors = list(signals.callback_errors)
+    signals.callback_errors.clear()
+    assert not errors, f"a callback raised: {errors[0]!r}"

@@ -1,0 +1,62 @@
+"""The scene and the logics of Slicer's own modules, as the application sets them up."""
+
+import slicer
+import vtk
+
+# Module name: logic class. What a segmentation module may ask of slicer.modules.<name>.logic().
+LOGICS = {
+    "Colors": "vtkSlicerColorLogic",
+    "Cameras": "vtkSlicerCamerasModuleLogic",
+    "CropVolume": "vtkSlicerCropVolumeLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
+    "Models": "vtkSlicerModelsLogic",
+    "Plots": "vtkSlicerPlotsLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Tables": "vtkSlicerTablesLogic",
+    "Texts": "vtkSlicerTextsLogic",
+    "Transforms": "vtkSlicerTransformLogic",
+    "Units": "vtkSlicerUnitsLogic",
+    "VolumeRendering": "vtkSlicerVolumeRenderingLogic",
+    "Volumes": "vtkSlicerVolumesLogic",
+}
+SLICES = (("Red", "R", "Axial"), ("Green", "G", "Coronal"), ("Yellow", "Y", "Sagittal"))
+
+
+class Logics:
+    """One scene with everything that observes it."""
+
+    def __init__(self):
+        self.scene = slicer.vtkMRMLScene()
+        self.application = slicer.vtkSlicerApplicationLogic()
+        self.by_module = {}
+        self.application.SetMRMLScene(self.scene)
+        for module, class_name in LOGICS.items():
+            logic = getattr(slicer, class_name)()
+            if hasattr(logic, "SetMRMLApplicationLogic"):
+                logic.SetMRMLApplicationLogic(self.application)
+            self.application.SetModuleLogic(module, logic)
+            self.by_module[module] = logic
+        vtk.vtkObject.GlobalWarningDisplayOff()  # the wheel has no colour files, and says so for each
+        for logic in self.by_module.values():
+            logic.SetMRMLScene(self.scene)
+        vtk.vtkObject.GlobalWarningDisplayOn()
+        self._set_relations()
+        self.slices = {name: self._slice(name, label, plane) for name, label, plane in SLICES}
+
+    def _set_relations(self):
+        self.application.SetColorLogic(self.by_module["Colors"])
+        self.scene.AddNode(slicer.vtkMRMLSelectionNode())
+        self.scene.AddNode(slicer.vtkMRMLInteractionNode())
+
+    def _slice(self, name, label, plane):
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLApplicationLogic(self.application)
+        logic.SetMRMLScene(self.scene)
+        node = logic.AddSliceNode(name)
+        node.SetLayoutLabel(label)
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene)
+        node.SetOrientation(plane)
+        node.SetDimensions(256, 256, 1)
+        return logic
