@@ -1,0 +1,52 @@
+"""To the Segment Editor and back: nodes chosen there, and a button to come back here."""
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+MODULE = "SSLFewShot"
+_button = None
+
+
+def go(panel, segmentation, volume):
+    """Open the Segment Editor on these nodes; False when there is none."""
+    if getattr(slicer.modules, "segmenteditor", None) is None:
+        return False
+    editor = slicer.modules.segmenteditor.widgetRepresentation()
+    if editor is None:
+        return False
+    slicer.util.setSliceViewerLayers(background=volume)
+    slicer.util.selectModule("SegmentEditor")
+    widget = editor.self().editor
+    widget.setSegmentationNode(segmentation)
+    set_source = getattr(widget, "setSourceVolumeNode", None) or widget.setMasterVolumeNode
+    set_source(volume)
+    _offer_return(editor)
+    return True
+
+
+def back():
+    """Return to this module and take the button away."""
+    slicer.util.selectModule(MODULE)
+    forget()
+
+
+def forget():
+    """Take the button out of the Segment Editor."""
+    global _button
+    button, _button = _button, None
+    if button:
+        button.hide()
+        button.deleteLater()
+
+
+def _offer_return(editor):
+    global _button
+    forget()
+    layout = editor.layout()
+    if layout is None:
+        return
+    _button = qt.QPushButton(_("‹ Back to SSLFewShot"))
+    _button.toolTip = _("The structures are marked: go back and segment the other scans.")
+    _button.connect("clicked(bool)", lambda _checked: back())
+    layout.insertWidget(0, _button)

@@ -1,0 +1,81 @@
+"""`Message`: a sentence in the panel, where the user is looking, instead of a window that has to be closed."""
+
+import html
+
+INFORMATION, SUCCESS, WARNING, ERROR = "information", "success", "warning", "error"
+
+# Translucent, so that they suit light and dark.
+_COLOURS = {
+    INFORMATION: ((52, 120, 200), "ⓘ"),
+    SUCCESS: ((46, 139, 87), "✓"),
+    WARNING: ((214, 137, 16), "⚠"),
+    ERROR: ((204, 62, 52), "✕"),
+}
+
+
+class Message:
+    """Shows sentences in a label; hidden while there is nothing to say."""
+
+    def __init__(self, label):
+        self._label = label
+        self.kind = None
+        self.text = ""
+        label.hide()
+
+    def show(self, kind, text, more=()):
+        """Show a sentence, and further ones below it as a list."""
+        lines = "".join(f"<br>• {_sentence(line)}" for line in more)
+        self._show(kind, text, _sentence(text) + lines)
+
+    def error(self, text):
+        """Say what went wrong and what to do."""
+        self.show(ERROR, text)
+
+    def warning(self, text, more=()):
+        """Say what the user should know before trusting a result."""
+        self.show(WARNING, text, more)
+
+    def information(self, text):
+        """Say what happens."""
+        self.show(INFORMATION, text)
+
+    def success(self, text, more=()):
+        """Say that it is done."""
+        self.show(SUCCESS, text, more)
+
+    def question(self, text, answers):
+        """Ask; answers: [(link, text)], which the label's linkActivated tells."""
+        links = " &nbsp;·&nbsp; ".join(f'<a href="{link}">{html.escape(answer)}</a>' for link, answer in answers)
+        self._show(WARNING, text, f"{_sentence(text)}<br>{links}")
+
+    def clear(self):
+        """Say nothing any more."""
+        self.kind, self.text = None, ""
+        self._label.hide()
+
+    def _show(self, kind, text, body):
+        colour, sign = _COLOURS[kind]
+        rgb = ",".join(str(channel) for channel in colour)
+        self.kind, self.text = kind, str(text)
+        self._label.text = (
+            f'<table cellspacing="0" cellpadding="0"><tr><td style="padding-right:7px; color:rgb({rgb})">'
+            f"<b>{sign}</b></td><td>{body}</td></tr></table>"
+        )
+        self._label.styleSheet = (
+            f"QLabel {{ background-color: rgba({rgb},34); border: 1px solid rgba({rgb},110); "
+            f"border-left: 4px solid rgb({rgb}); border-radius: 3px; padding: 6px; }}"
+        )
+        self._label.show()
+
+
+def _sentence(text):
+    """Text as HTML, starting large and ending with a full stop."""
+    text = str(text).strip()
+    if text and text[-1] not in ".!?…:":
+        text += "."
+    return html.escape(text[:1].upper() + text[1:]) if _starts_a_word(text) else html.escape(text)
+
+
+def _starts_a_word(text):
+    """Whether the text starts with a plain word, not with a file or node name (`CT_1: …`)."""
+    return ":" not in text.split(" ")[0]

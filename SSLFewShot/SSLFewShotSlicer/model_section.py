@@ -1,0 +1,202 @@
+"""The section "Models": what there is, what each was made for, and taking models in and out."""
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from SSLFewShotSlicer import dialogs
+from SSLFewShotSlicer.bridge import JobFolder, take_volume
+from SSLFewShotSlicer.jobs import DONE, FAILED, in_thread
+from SSLFewShotSlicer.model_library import card_html, modality_of, origin_of
+from SSLFewShotSlicer.section import Section
+
+ARCHIVES = "SSLFewShot models (*.zip)"
+TITLES = {"heatmap": "HEATMAP", "reg2d": "REG2D", "doersch": "DOERSCH"}
+
+
+class ModelSection(Section):
+    """Shows and manages the models."""
+
+    form = "Model"
+    message_label = "modelMessage"
+
+    def set_up(self):
+        ui = self.ui
+        self.cards = []
+        self._fitting = []
+        table = ui.modelTable
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        table.verticalHeader().hide()
+        table.connect("itemSelectionChanged()", self._show_card)
+        ui.useModelButton.connect("clicked(bool)", lambda _checked: self.use())
+        ui.fittingModelButton.connect("clicked(bool)", lambda _checked: self.find_fitting())
+        ui.importModelButton.connect("clicked(bool)", lambda _checked: self.import_model())
+        ui.exportModelButton.connect("clicked(bool)", lambda _checked: self.export())
+        ui.removeModelButton.connect("clicked(bool)", lambda _checked: self.remove())
+        ui.refreshModelsButton.connect("clicked(bool)", lambda _checked: self.load())
+        ui.modelSection.connect("contentsCollapsed(bool)", self._on_collapsed)
+        self._show_card()
+
+    def refresh(self):
+        self.ui.fittingModelButton.enabled = self.parameters.target_volume is not None
+
+    @property
+    def chosen(self):
+        """The card of the chosen row, or None."""
+        row = self.ui.modelTable.currentRow()
+        return self.cards[row] if 0 <= row < len(self.cards) else None
+
+    def load(self, choose=None):
+        """Read the list of models; `choose` is the name of the one to choose then."""
+
+        def steps(job):
+            cards = yield self.session.request("models/list")
+            return cards
+
+        def show(job):
+            if job.state == DONE and not self.closed:
+                self._fill(job.result, choose)
+
+        return self._run(_("reading the list of models"), steps, show)
+
+    def use(self):
+        """Take the chosen model for segmenting."""
+        if self.chosen is not None and self.parameters is not None:
+            self.parameters.model = self.chosen["name"]
+            self.ui.advancedGroup.collapsed = False
+            self.message.success(_("{model} is taken for the next Apply").format(model=self.chosen["name"]))
+
+    def find_fitting(self):
+        """Ask which models were made for scans like the one to segment."""
+        target = self.parameters.target_volume
+
+        def steps(job):
+            source = take_volume(target)
+            with JobFolder(slicer.app.temporaryPath) as folder:
+                job.explain = folder.explain
+                path = folder.file("scan", source.name)
+                yield in_thread(source.write, path)
+                names = yield self.session.request("models/fitting", {"image": str(path)})
+            return source.name, names
+
+        def show(job):
+            if job.state == DONE and not self.closed:
+                self._show_fitting(*job.result)
+
+        return self._run(_("looking for fitting models"), steps, show)
+
+    def import_model(self):
+        """Add a model from a file."""
+        archive = dialogs.choose_file(_("Import a model"), ARCHIVES)
+        if archive:
+            self._change(
+                _("importing a model"),
+                "models/import",
+                {"archive": archive},
+                lambda card: (_("{model} was imported").format(model=card["name"]), card["name"]),
+            )
+
+    def export(self):
+        """Write the chosen model into a file."""
+        card = self.chosen
+        archive = dialogs.choose_new_file(_("Export the model"), f"{card['name']}.zip", ARCHIVES) if card else ""
+        if archive:
+            self._change(
+                _("exporting a model"),
+                "models/export",
+                {"name": card["name"], "archive": archive, "overwrite": True},
+                lambda answer: (
+                    _("{model} was written to {file}").format(model=card["name"], file=archive),
+                    card["name"],
+                ),
+            )
+
+    def remove(self):
+        """Delete the chosen model of the user's, after asking."""
+        card = self.chosen
+        question = _("Delete the model {model} for good?")
+        if card is not None and dialogs.confirm(question.format(model=card["name"])):
+            self._change(
+                _("removing a model"),
+                "models/remove",
+                {"name": card["name"]},
+                lambda answer: (_("{model} was deleted").format(model=card["name"]), None),
+            )
+
+    def _change(self, title, method, params, told):
+        def steps(job):
+            answer = yield self.session.request(method, params)
+            return answer
+
+        def show(job):
+            if job.state == DONE and not self.closed:
+                sentence, choose = told(job.result)
+                self.load(choose)
+                self.message.success(sentence)
+
+        self._run(title, steps, show)
+
+    def _run(self, title, steps, show):
+        def observe(job):
+            if self.closed or not job.over:
+                return
+            if job.state == FAILED:
+                self.message.error(job.sentence)
+            show(job)
+
+        self.message.clear()
+        job = self.session.run(title, steps)
+        self.panel.watch(job, observe)
+        return job
+
+    def _fill(self, cards, choose):
+        chosen = choose or (self.chosen or {}).get("name")
+        self.cards = list(cards)
+        table = self.ui.modelTable
+        table.setRowCount(len(self.cards))
+        for row, card in enumerate(self.cards):
+            method = TITLES.get(card.get("method"), str(card.get("method", "")))
+            fits = card["name"] in self._fitting
+            texts = (f"{card['name']}  ✓" if fits else card["name"], modality_of(card), method, origin_of(card))
+            for column, text in enumerate(texts):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(_("Fits the scan to segment") if fits and column == 0 else text)
+                font = item.font()
+                font.setBold(fits and column == 0)
+                item.setFont(font)
+                table.setItem(row, column, item)
+        rows = [row for row, card in enumerate(self.cards) if card["name"] == chosen]
+        if self.cards:
+            table.setCurrentCell(rows[0] if rows else 0, 0)
+        self._show_card()
+        self.panel.segment.fill_models(self.cards, (self.session.info or {}).get("default_model", ""))
+
+    def _show_fitting(self, scan, names):
+        self._fitting = names
+        self._fill(self.cards, names[0] if names else None)
+        if names:
+            self.message.success(
+                _(
+                    "{models}: made for scans like {scan}. Automatic suits any scan and measured best so far"
+                ).format(models=", ".join(names), scan=scan)
+            )
+        else:
+            self.message.information(
+                _(
+                    "None was made for scans like {scan}; leave the model on automatic, which suits any scan"
+                ).format(scan=scan)
+            )
+
+    def _show_card(self):
+        card = self.chosen
+        ui = self.ui
+        ui.useModelButton.enabled = card is not None
+        ui.exportModelButton.enabled = card is not None
+        ui.removeModelButton.enabled = card is not None and not card.get("bundled")
+        ui.modelCard.setHtml(card_html(card) if card is not None else "")
+
+    def _on_collapsed(self, collapsed):
+        if not collapsed and not self.cards and not self.panel.missing_packages():
+            self.load()

@@ -1,0 +1,77 @@
+"""`Section`: what every section of the panel has: a form, the user's choices, the session, a place for messages."""
+
+from pathlib import Path
+
+import slicer
+from slicer.util import VTKObservationMixin
+
+from SSLFewShotSlicer.messages import Message
+
+FORMS = Path(__file__).resolve().parents[1] / "Resources" / "UI"
+
+
+def load_form(name):
+    """A form of Qt Designer as a widget."""
+    return slicer.util.loadUI(str(FORMS / f"{name}.ui"))
+
+
+class Section(VTKObservationMixin):
+    """One section; `panel` is the `Panel` that it is part of.
+
+    Subclasses name their form and the label for messages, connect their widgets in `set_up`, show the state of the
+    choices in `refresh`, and let go of everything in `close`.
+    """
+
+    form = ""
+    message_label = ""
+
+    def __init__(self, panel):
+        VTKObservationMixin.__init__(self)
+        self.panel = panel
+        self.closed = False
+        self.message = Message(getattr(panel.ui, self.message_label))
+
+    @property
+    def ui(self):
+        """All widgets of the panel by name."""
+        return self.panel.ui
+
+    @property
+    def parameters(self):
+        """The user's choices, or None while no scene is there."""
+        return self.panel.parameters
+
+    @property
+    def session(self):
+        """The background process and its jobs."""
+        return self.panel.session
+
+    def set_up(self):
+        """Connect the widgets; called once."""
+
+    def tie_folder(self, edit, name):
+        """Have a path edit change the parameter `name`; `show_folder` does the other way."""
+
+        def changed(path):
+            if self.parameters is not None and getattr(self.parameters, name) != str(path):
+                setattr(self.parameters, name, str(path))
+
+        edit.connect("currentPathChanged(QString)", changed)
+
+    def show_folder(self, edit, name):
+        """Show the folder that the parameter `name` holds."""
+        if edit.currentPath != getattr(self.parameters, name):
+            edit.currentPath = getattr(self.parameters, name)
+
+    def refresh(self):
+        """Show the choices as they are now."""
+
+    def scene_closing(self):
+        """Let go of nodes."""
+        self.removeObservers()
+        self.message.clear()
+
+    def close(self):
+        """The panel goes away: no callback may reach it any more."""
+        self.closed = True
+        self.removeObservers()

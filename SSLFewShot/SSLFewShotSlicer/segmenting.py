@@ -1,0 +1,163 @@
+"""The job behind Apply: marked scans to the worker, each target through it, its result into the scene."""
+
+import time
+from collections import namedtuple
+
+import slicer
+from slicer.i18n import tr as _
+
+from SSLFewShotLib.errors import InputError
+from SSLFewShotSlicer.bridge import JobFolder, place_result, provenance_of, read_result, take_volume
+from SSLFewShotSlicer.jobs import in_thread
+from SSLFewShotSlicer.region import Region, region_of
+
+Segmented = namedtuple("Segmented", "target_id target_name placed seconds report")
+"""One target that is done: its volume node, the bridge's `PlacedResult`, seconds, and the worker's report."""
+
+
+class SegmentRequest:
+    """What Apply was clicked with, taken at that moment; nodes are held by their IDs.
+
+    supports, targets: nodes. structures: names, None for all. roi, into: nodes or None. existing: "rename",
+    "replace" or "refuse", see `place_result`. method, model: None for automatic. settings: of the method.
+    """
+
+    def __init__(
+        self,
+        supports,
+        targets,
+        structures=None,
+        roi=None,
+        into=None,
+        existing="rename",
+        method=None,
+        model=None,
+        device="auto",
+        settings=None,
+    ):
+        self.supports = list(supports)
+        self.targets = list(targets)
+        self.structures = None if structures is None else list(structures)
+        self.roi = roi
+        self.into = into
+        self.existing = existing
+        self.method = method or "knn"
+        self.model = model or None
+        self.device = device or "auto"
+        self.settings = dict(settings or {})
+        self.check()
+
+    def check(self):
+        """Raise InputError for what can be seen without looking at voxels."""
+        if not self.supports:
+            raise InputError(_("no marked scan was chosen: choose a scan and its segmentation"))
+        if self.structures is not None and not self.structures:
+            raise InputError(_("no structure is ticked: tick at least one segment of the marked scan"))
+        if not self.targets:
+            raise InputError(_("no scan to segment was chosen: choose one"))
+        marked = {volume.GetID() for volume, _segmentation in self.supports}
+        for target in self.targets:
+            if target.GetID() in marked:
+                raise InputError(
+                    _("{scan}: is the marked scan itself; choose another scan to segment").format(
+                        scan=target.GetName()
+                    )
+                )
+
+
+def segmenting(session, supports, request):
+    """The steps of a job that segments scans of the scene; its result is a list of `Segmented`.
+
+    supports: the `SupportFiles` that the worker was or will be given.
+    """
+
+    def steps(job):
+        # Taken in the first step, so that a mistake is found before anything is written.
+        regions = [Region(take_volume(target)) for target in request.targets]
+        if request.roi is not None:
+            regions = [region_of(region.source, request.roi) for region in regions]
+        into_id = request.into.GetID() if request.into is not None else None
+        job.part(0.0, 0.15)
+        support = yield from supports.give(job, request.supports, request.structures)
+        done = []
+        for number, region in enumerate(regions):
+            start, end = (0.15 + 0.85 * n / len(regions) for n in (number, number + 1))
+            done.append((yield from _one(session, job, request, region, support, into_id, start, end)))
+        return done
+
+    return steps
+
+
+def _one(session, job, request, region, support, into_id, start, end):
+    """Segment one scan and put the result into the scene."""
+    source = region.source
+    started = time.monotonic()
+    with JobFolder(slicer.app.temporaryPath) as folder:
+        job.explain = folder.explain
+        job.warnings += source.notes
+        given = folder.file("target", source.name)
+        job.part(start, start + 0.05 * (end - start))
+        job.report(0.0, _("{scan}: handing it over").format(scan=source.name))
+        yield in_thread(region.write, given)
+        job.part(start + 0.05 * (end - start), start + 0.95 * (end - start))
+        answer = yield session.request(
+            "segment",
+            {
+                "support": support,
+                "targets": [str(given)],
+                "output": str(folder.results),
+                "method": request.method,
+                "model": request.model,
+                "format": "seg.nrrd",
+                "device": request.device,
+                "settings": request.settings,
+            },
+            lambda fraction, message, remaining: job.report(fraction, folder.explain(message), remaining),
+        )
+        job.warn(answer.get("warnings", []))
+        job.part(start + 0.95 * (end - start), end)
+        job.report(0.0, _("{scan}: showing the result").format(scan=source.name))
+        result = yield in_thread(
+            _read, folder.result(given, "seg", ".seg.nrrd"), folder.result(given, "confidence"), region
+        )
+        placed = place_result(
+            result, source, into=into_id, existing=request.existing, provenance=provenance_of(answer)
+        )
+        if placed.empty:
+            job.warnings.append(
+                _("{scan}: nothing of {structures} was found").format(
+                    scan=source.name, structures=", ".join(placed.empty)
+                )
+            )
+        return Segmented(source.node_id, source.name, placed, time.monotonic() - started, answer)
+
+
+def _read(segmentation, confidence, region):
+    return region.in_whole(read_result(segmentation, confidence))
+
+
+def folder_batch(session, supports, request_supports, structures, folder, output, method, model, device):
+    """The steps of a job that segments all scans of a folder on disk; its result is the worker's report."""
+
+    def steps(job):
+        job.part(0.0, 0.05)
+        support = yield from supports.give(job, request_supports, structures)
+        job.part(0.05, 1.0)
+        answer = yield session.request(
+            "segment/batch",
+            {
+                "support": support,
+                "targets": [str(folder)],
+                "output": str(output),
+                "method": method or "knn",
+                "model": model or None,
+                "format": "seg.nrrd",
+                "device": device or "auto",
+                "resume": True,
+            },
+            lambda fraction, message, remaining: job.report(fraction, message, remaining),
+        )
+        job.warn(answer.get("warnings", []))
+        return answer
+
+    return steps
