@@ -16,6 +16,9 @@ from SSLFewShotLib.segmentation import job as job_module
 from SSLFewShotLib.segmentation.batch_report import BatchReport, summary
 from SSLFewShotLib.segmentation.fingerprint import support_content
 from SSLFewShotLib.segmentation.job import SegmentationJob, read_support, run
+from SSLFewShotLib.worker.batch import HANDLERS
+from SSLFewShotLib.worker.handler import checked
+from SSLFewShotLib.worker.warm import Warm
 
 COUNT = 4
 SETTINGS = {"spacing": 30.0, "per_segment": 60, "background": 300}
@@ -398,3 +401,45 @@ def test_the_content_of_a_support_is_told_by_its_voxels_places_and_segments(scan
     brighter.pairs[0][0].array = brighter.pairs[0][0].array + 1
     contents = [support_content(support) for support in (one, again, liver, moved, brighter)]
     assert contents[0] == contents[1] and len(set(contents)) == 4
+
+
+# As a method of the worker
+
+
+class Asked:
+    """What a handler is given, without a server."""
+
+    def __init__(self, folder: Path):
+        self.warm, self.folder, self.warnings = Warm(), folder, []
+
+    def progress(self, fraction: float, message: str) -> None:
+        pass
+
+    def log(self, level: str, message: str) -> None:
+        pass
+
+
+def batch_params(scans: Path, output: Path, **changes) -> dict:
+    handler = HANDLERS["segment/batch"]
+    support = {"image": str(scans / "support_ct.nrrd"), "labels": str(scans / "support.seg.nrrd")}
+    given = {"supports": [support], "targets": [str(scans / "all")], "output": str(output), "model": "gvdiff",
+             "settings": SETTINGS, "device": "cpu", **changes}  # fmt: skip
+    return checked(given, handler.params)
+
+
+def test_the_worker_goes_on_with_a_folder_and_keeps_the_support_warm(scans, undisturbed, tmp_path, monkeypatch):
+    asked, output = Asked(tmp_path), tmp_path / "out"
+    first = HANDLERS["segment/batch"].run(batch_params(scans, output), asked)
+    assert first["summary"]["done"] == COUNT and first["warm"] == {"support": False, "model": False}
+    (output / "pt_2_ct_seg.nii.gz").unlink()
+    read = computed(monkeypatch)
+    again = HANDLERS["segment/batch"].run(batch_params(scans, output, resume=True), asked)
+    assert read == ["pt_2_ct"] and again["warm"] == {"support": True, "model": True}
+    assert results(output) == results(undisturbed)
+
+
+def test_the_worker_hands_a_folder_to_the_cluster_that_is_named(scans, tmp_path, monkeypatch):
+    monkeypatch.setattr("SSLFewShotLib.worker.cluster.CONNECT_SECONDS", 1.0)
+    params = batch_params(scans, tmp_path / "out", cluster="tcp://127.0.0.1:1")
+    with pytest.raises(InputError, match=r"tcp://127\.0\.0\.1:1: no Dask scheduler answers there"):
+        HANDLERS["segment/batch"].run(params, Asked(tmp_path))

@@ -74,6 +74,12 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         help="go on with an interrupted job: results in DIR that were made with the same support, model and "
         "settings from scans that have not changed are not computed again",
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="have the scans segmented by the workers of this Dask cluster, such as tcp://HOST:8786, which must "
+        "share the disk with scans and DIR (needs `pip install 'sslfewshot[cluster]'`)",
+    )
     add_knn_settings(parser)
     _add_overwrite(parser)
     _add_device(parser)

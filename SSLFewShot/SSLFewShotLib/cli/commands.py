@@ -45,6 +45,10 @@ def _segmented(arguments: argparse.Namespace, progress: Progress) -> dict[str, A
         settings=knn_settings(arguments),
         resume=arguments.resume,
     )
+    if arguments.cluster:
+        from SSLFewShotLib.worker.cluster import run_on_cluster
+
+        return run_on_cluster(job, arguments.cluster, progress)
     return run(job, progress)
 
 

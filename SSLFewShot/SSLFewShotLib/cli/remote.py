@@ -42,6 +42,8 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]
     method = "segment"
     if arguments.resume:
         method, params["resume"] = "segment/batch", True
+    if arguments.cluster:
+        method, params["cluster"] = "segment/batch", arguments.cluster
     report = _asked(arguments, method, params, progress)
     return {key: value for key, value in report.items() if key not in _OF_WORKERS_ONLY}
 
