@@ -26,7 +26,7 @@ class OwnFolder:
     """
 
     def __init__(self, parent: Path | None = None):
-        self._parent = Path(tempfile.gettempdir()) if parent is None else parent
+        self._parent = parent
         self._path: Path | None = None
         self._lock: IO[bytes] | None = None
         self._changing = threading.Lock()
@@ -40,9 +40,10 @@ class OwnFolder:
                     self._path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._parent))
                     self._lock = (self._path / _LOCK).open("wb")
                 except OSError as error:
+                    where = f"{self._parent}: " if self._parent else ""
                     raise OutputError(
                         error.errno,
-                        f"{self._parent}: no temporary folder could be made ({error.strerror or error}); free "
+                        f"{where}no temporary folder could be made ({error.strerror or error}); free "
                         "some space, or set TMPDIR (TEMP on Windows) to another folder",
                     ) from error
                 _locked(self._lock)
@@ -60,7 +61,10 @@ class OwnFolder:
 
 def remove_leftovers(parent: Path | None = None) -> int:
     """Remove the folders of this user's workers that are gone; returns how many were removed."""
-    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    try:
+        parent = Path(tempfile.gettempdir()) if parent is None else parent
+    except OSError:  # there is none that can be written to
+        return 0
     removed = 0
     for folder in parent.glob(f"{PREFIX}*"):
         if _abandoned(folder):

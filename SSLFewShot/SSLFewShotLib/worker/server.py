@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
+from SSLFewShotLib.errors import Cancelled
 from SSLFewShotLib.worker.channel import Channel, take_standard_streams
 from SSLFewShotLib.worker.failures import described, ran_out_of_memory, where_raised
 from SSLFewShotLib.worker.handler import Context, Handler, checked
@@ -45,7 +46,7 @@ END_GRACE_SECONDS = 2.0
 
 CANCEL, SHUTDOWN = "$/cancelRequest", "shutdown"
 
-_LOADED_AT_START = "SSLFewShotLib.segmentation.job"
+LOADED_AT_START = "SSLFewShotLib.segmentation.job"
 
 
 class Server:
@@ -117,9 +118,9 @@ class Server:
     def _load(self) -> None:
         """Import what every request needs, in this thread only: two that import the same can hinder each other."""
         try:
-            importlib.import_module(_LOADED_AT_START)
+            importlib.import_module(LOADED_AT_START)
         except Exception as problem:  # the request that needs it will say so
-            self.log("error", f"{_LOADED_AT_START} could not be loaded: {where_raised(problem)}")
+            self.log("error", f"{LOADED_AT_START} could not be loaded: {where_raised(problem)}")
         if "SimpleITK" in sys.modules:
             # ITK's own warnings go past Python to standard error, with the names of the files.
             sys.modules["SimpleITK"].ProcessObject.GlobalWarningDisplayOff()
@@ -203,14 +204,16 @@ class Server:
     def _answer(self, job: Job, texts: list[str]) -> tuple[bytes, bool]:
         """The line that answers a job, and whether memory ran out."""
         try:
+            if job.cancelled.is_set():
+                raise Cancelled
             if not job.handler.light:
-                job.report(0.0, "starting")
+                job.tell(0.0, "starting")
             context = Context(job.report, self._own_folder.path, self._warm, self.log, texts)
             value = job.handler.run(job.params, context)
             if texts and isinstance(value, dict):
                 value = {**value, "warnings": [*value.get("warnings", []), *texts]}
             return encode(result(job.id, value)), False
-        except Exception as problem:
+        except BaseException as problem:  # a library's sys.exit() too
             code, message, data = described(problem)
             if texts:
                 data["warnings"] = texts

@@ -155,9 +155,11 @@ class Warm:
             return Fitted(kept.support, segmenter), True
         before = len(said)
         segmenter = make_segmenter(job.method, job.model, kept.support.pairs[0][0], device, **job.settings)
+        # What is to be said of the fitting is of this one time.
+        texts = tuple(said[before:])
         began = time.monotonic()
         segmenter.fit(kept.support, progress)
-        self._segmenters.put(key, (segmenter, tuple(said[before:])))
+        self._segmenters.put(key, (segmenter, texts))
         return Fitted(kept.support, segmenter, time.monotonic() - began), False
 
 
