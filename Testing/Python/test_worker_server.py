@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from SSLFewShotLib.errors import OutputError
 from SSLFewShotLib.worker import protocol
 from SSLFewShotLib.worker.own_folder import OwnFolder, remove_leftovers
 from worker_process import WORKER, WorkerProcess
@@ -374,12 +374,10 @@ def test_a_link_is_not_taken_for_a_leftover(tmp_path):
     assert not own.path.exists()
 
 
-def test_a_worker_without_room_for_its_folder_says_so_and_lives_on(tmp_path):
-    with WorkerProcess(tmp_path / "temporary") as worker:
-        worker.until(lambda message: message.get("method") == "hello")
-        shutil.rmtree(tmp_path / "temporary")
-        answer = worker.ask("folder")
-        assert code_of(answer) == protocol.NOT_WRITTEN
-        assert "no temporary folder could be made" in answer["error"]["message"]
-        (tmp_path / "temporary").mkdir()
-        assert Path(worker.ask("folder")["result"]).is_dir()
+def test_a_folder_that_cannot_be_made_is_told_with_what_to_do_and_tried_again(tmp_path):
+    own = OwnFolder(tmp_path / "full")
+    with pytest.raises(OutputError, match=r"full: no temporary folder could be made .* set TMPDIR"):
+        _ = own.path
+    (tmp_path / "full").mkdir()
+    assert own.path.is_dir()
+    own.remove()

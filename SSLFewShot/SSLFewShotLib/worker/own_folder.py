@@ -37,8 +37,8 @@ class OwnFolder:
         with self._changing:
             if self._path is None:
                 try:
-                    self._path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._parent))
-                    self._lock = (self._path / _LOCK).open("wb")
+                    path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=self._parent))
+                    self._lock = (path / _LOCK).open("wb")
                 except OSError as error:
                     where = f"{self._parent}: " if self._parent else ""
                     raise OutputError(
@@ -47,6 +47,7 @@ class OwnFolder:
                         "some space, or set TMPDIR (TEMP on Windows) to another folder",
                     ) from error
                 _locked(self._lock)
+                self._path = path
             return self._path
 
     def remove(self) -> None:
