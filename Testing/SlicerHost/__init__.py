@@ -18,6 +18,21 @@ from .running import (
     wait_until,
 )
 
+
+def screenshot(shown, path, dark=False, width=480, scale=1):
+    """Save a picture of a widget, a section or the panel; see pictures.screenshot."""
+    from .pictures import screenshot as take
+
+    return take(shown, path, dark, width, scale)
+
+
+def slices(volume_node, segmentation_node, path, centre=None, size=300, title=""):
+    """Save the three slice views of a volume with its segments; see pictures.slices."""
+    from .pictures import slices as take
+
+    return take(volume_node, segmentation_node, path, centre, size, title)
+
+
 __all__ = [
     "close_module",
     "close_scene",
@@ -25,6 +40,8 @@ __all__ = [
     "open_module",
     "process",
     "reset_block",
+    "screenshot",
+    "slices",
     "start",
     "stop",
     "wait_until",

@@ -32,14 +32,20 @@ INTEGERS = {
     *("unsigned int", "unsigned long", "unsigned short", "unsigned char", "long long"),
 }
 REALS = {"double", "float", "qreal"}
-TEXTS = {"QString", "char*", "QStringView", "QLatin1String", "std::string"}
+TEXTS = {"QString", "qSlicerIO::IOFileType", "char*", "QStringView", "QLatin1String", "std::string"}
 LISTS = {
     "QStringList": "QString",
     "QVariantList": "QVariant",
     "QObjectList": "QObject*",
     "QByteArrayList": "QByteArray",
 }
-MAPS = {"QVariantMap", "QVariantHash", "QHash<QString,QVariant>", "QMap<QString,QVariant>"}
+MAPS = {
+    "qSlicerIO::IOProperties",
+    "QVariantMap",
+    "QVariantHash",
+    "QHash<QString,QVariant>",
+    "QMap<QString,QVariant>",
+}
 
 
 class Mismatch(Exception):
