@@ -139,7 +139,7 @@ def test_what_a_shell_and_ssh_mean_by_their_exit_codes_is_said(connect):
 
 @pytest.mark.parametrize("behaviour", ["silent", "greets-only"])
 def test_a_worker_that_is_not_ready_in_time_is_ended(connect, behaviour):
-    client = connect(toy(behaviour), start_timeout=0.7)
+    client = connect(toy(behaviour), start_timeout=0.7 if behaviour == "silent" else 0.14)
     started = time.monotonic()
     request = client.request("echo")
     assert "not ready within 0.7 s" in loss_of(request).message

@@ -32,7 +32,7 @@ class WorkerClient:
             ["ssh", "host", "sslfewshot worker"].
         environment: additions to this process's; None as a value leaves a variable out.
         directory: that the worker starts in; default: this process's.
-        start_timeout: seconds that the worker has for its first message, and again for saying what it can do.
+        start_timeout: seconds that the worker has for its first message; five times as long for loading torch.
         cancel_grace: seconds that it has to end what was cancelled, before it is killed.
         on_log: called with each line of the worker's log.
         name: of this client, as the worker's log has it.

@@ -40,6 +40,8 @@ _GLANCE = 1.0
 """Seconds between looks at whether the processes are there still; a closed pipe is noticed at once."""
 _TO_END = 2.0
 """Seconds for a process that has closed its output to end by itself."""
+_TO_LOAD = 5.0
+"""Times `start_timeout` that a worker has which has greeted: torch takes minutes from a slow disk."""
 _QUOTED_LINES = 3
 
 
@@ -57,6 +59,7 @@ class Supervisor:
         self._pending = Pending()
         self._supports = RememberedSupports(client)
         self._handshake = Handshake(client.name)
+        self._start_seconds = 0.0
         self._start_until = 0.0
         self._look_at = 0.0
         self._seen_gone = False
@@ -171,7 +174,8 @@ class Supervisor:
         if question is not None:
             self.pid = self._handshake.pid
             self.transport.recognise(self.pid)
-            self._start_until = time.monotonic() + self._client.start_timeout
+            self._start_seconds = _TO_LOAD * self._client.start_timeout
+            self._start_until = time.monotonic() + self._start_seconds
             self._send(question)
 
     def _on_initialized(self, message: dict) -> None:
@@ -229,7 +233,8 @@ class Supervisor:
             return
         self._handshake = Handshake(client.name)
         self._seen_gone = False
-        self._start_until = time.monotonic() + client.start_timeout
+        self._start_seconds = client.start_timeout
+        self._start_until = time.monotonic() + self._start_seconds
         self._look_at = time.monotonic() + _GLANCE
 
     def _pump(self) -> None:
@@ -269,7 +274,7 @@ class Supervisor:
             return
         if self.info is None and now >= self._start_until:
             self._lose(
-                f"was not ready within {self._client.start_timeout:g} s",
+                f"was not ready within {self._start_seconds:g} s",
                 'try the command in a terminal: it should print a line with "hello"',
             )
         elif self._pending.overdue(now):
