@@ -67,7 +67,7 @@ class WorkerProcess:
         self.process.stdin.write(line)
         self.process.stdin.flush()
 
-    def send(self, method: str, id: object = None, **params) -> object:
+    def send(self, method: str, /, id: object = None, **params) -> object:
         """Send a request; returns its id."""
         if id is None:
             self._number += 1
@@ -93,7 +93,7 @@ class WorkerProcess:
     def answer(self, id: object, timeout: float = 60.0) -> dict:
         return self.until(lambda message: "method" not in message and message.get("id") == id, timeout)
 
-    def ask(self, method: str, **params) -> dict:
+    def ask(self, method: str, /, **params) -> dict:
         """Send a request and wait for its answer."""
         return self.answer(self.send(method, **params))
 

@@ -1,0 +1,280 @@
+"""What stays loaded in the worker: known by what it holds, bounded, and never a change of a result."""
+
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import write_patient
+from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
+from SSLFewShotLib.imaging import LabelMap
+from SSLFewShotLib.imaging.files import read_labels, read_volume, write_labels, write_volume
+from SSLFewShotLib.segmentation import job as job_module
+from SSLFewShotLib.segmentation.job import SegmentationJob, run
+from SSLFewShotLib.worker import protocol
+from SSLFewShotLib.worker.warm import Warm, WarmPreparation
+from worker_process import WORKER, WorkerProcess
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> Path:
+    """pt_0 to pt_2 with labels; not to be changed."""
+    folder = tmp_path_factory.mktemp("scans")
+    for seed in range(3):
+        write_patient(folder, seed)
+    return folder
+
+
+def pair(folder: Path, seed: int = 0) -> tuple[Path, Path]:
+    return folder / f"pt_{seed}_ct.nrrd", folder / f"pt_{seed}.seg.nrrd"
+
+
+def a_job(scans: Path, output: Path, seed: int = 1, **changes) -> SegmentationJob:
+    values = {"targets": [scans / f"pt_{seed}_ct.nrrd"], "supports": [pair(scans)], "output": output}
+    return SegmentationJob(**{**values, "overwrite": True, "method": "box", "format": "seg.nrrd", **changes})
+
+
+def ran(warm: Warm, job: SegmentationJob, content: str | None = None) -> tuple[bool, bool]:
+    """Run a job; returns whether support and model were warm."""
+    preparation = WarmPreparation(warm, [], content)
+    run(job, prepare=preparation)
+    return preparation.support, preparation.model
+
+
+def test_a_second_scan_costs_neither_reading_nor_fitting(scans, tmp_path, monkeypatch):
+    warm = Warm()
+    kept, known = warm.read_support([pair(scans)], None, [])
+    assert not known
+    assert ran(warm, a_job(scans, tmp_path / "1", 1), kept.content) == (True, False)
+    read = []
+    plain = job_module.read_volume
+    monkeypatch.setattr(
+        job_module, "read_volume", lambda path, *rest: read.append(path.name) or plain(path, *rest)
+    )
+    monkeypatch.setattr(job_module, "make_segmenter", None)
+    assert ran(warm, a_job(scans, tmp_path / "2", 2), kept.content) == (True, True)
+    assert read == ["pt_2_ct.nrrd"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"method": "box"}, {"method": "knn", "model": "gvdiff", "settings": {"k": 5}}]
+)
+def test_a_warm_result_is_the_same_byte_for_byte(scans, tmp_path, changes):
+    changes = {**changes, "format": "nii.gz"}
+    if changes["method"] == "knn":
+        changes["settings"] = {**changes["settings"], "spacing": 16.0}
+    cold = run(a_job(scans, tmp_path / "cold", 2, **changes))
+    warm = Warm()
+    assert ran(warm, a_job(scans, tmp_path / "first", 1, **changes)) == (False, False)
+    assert ran(warm, a_job(scans, tmp_path / "second", 2, **changes)) == (True, True)
+    for target in cold["targets"]:
+        for key in ("segmentation", "confidence"):
+            written = (tmp_path / "second" / target[key]).read_bytes()
+            assert written == (tmp_path / "cold" / target[key]).read_bytes()
+
+
+def test_a_support_is_known_by_what_it_holds_whatever_it_is_called(scans, tmp_path):
+    warm = Warm()
+    assert ran(warm, a_job(scans, tmp_path / "out")) == (False, False)
+    image, labels = tmp_path / "another name.nrrd", tmp_path / "and its labels.seg.nrrd"
+    shutil.copy(pair(scans)[0], image)
+    shutil.copy(pair(scans)[1], labels)
+    assert ran(warm, a_job(scans, tmp_path / "out", supports=[(image, labels)])) == (True, True)
+    volume = read_volume(image)
+    volume.array[0, 0, 0] += 1
+    write_volume(volume, image, overwrite=True)
+    assert ran(warm, a_job(scans, tmp_path / "out", supports=[(image, labels)])) == (False, False)
+
+
+def test_one_voxel_of_the_labels_a_name_or_a_chosen_segment_makes_another_support(scans, tmp_path):
+    warm = Warm()
+    image, labels = pair(scans)
+    contents = {warm.read_support([(image, labels)], None, [])[0].content}
+    marked = read_labels(labels)
+    changed = marked.array.copy()
+    changed[tuple(np.argwhere(changed == marked.segments[0].value)[0])] = 0
+    renamed = [s if n else type(s)(s.value, "Another", s.colour) for n, s in enumerate(marked.segments)]
+    for number, other in enumerate(
+        (
+            LabelMap(changed, marked.ijkToLps, segments=marked.segments, layers=marked.layers),
+            LabelMap(marked.array, marked.ijkToLps, segments=renamed, layers=marked.layers),
+        )
+    ):
+        path = tmp_path / f"{number}.seg.nrrd"
+        write_labels(other, path)
+        contents.add(warm.read_support([(image, path)], None, [])[0].content)
+    contents.add(warm.read_support([(image, labels)], [marked.segments[0].name], [])[0].content)
+    assert len(contents) == 4
+
+
+def test_other_settings_are_another_segmenter_on_the_same_support(scans, tmp_path):
+    warm = Warm()
+    coarse = {"method": "knn", "model": "gvdiff", "settings": {"spacing": 30.0}}
+    assert ran(warm, a_job(scans, tmp_path / "out", **coarse)) == (False, False)
+    fewer = {**coarse, "settings": {"spacing": 30.0, "k": 3}}
+    assert ran(warm, a_job(scans, tmp_path / "out", **fewer)) == (True, False)
+    assert ran(warm, a_job(scans, tmp_path / "out")) == (True, False)
+    assert ran(warm, a_job(scans, tmp_path / "out", **coarse)) == (True, True)
+
+
+def test_so_many_are_kept_and_the_one_not_used_for_longest_goes(scans, tmp_path):
+    warm = Warm(supports=2, segmenters=2)
+    jobs = [a_job(scans, tmp_path / "out", supports=[pair(scans, seed)]) for seed in range(3)]
+    assert [ran(warm, job)[0] for job in jobs] == [False, False, False]
+    assert ran(warm, jobs[1]) == (True, True)
+    assert ran(warm, jobs[0]) == (False, False)  # and 2 makes room
+    assert ran(warm, jobs[1]) == (True, True)
+    assert ran(warm, jobs[2]) == (False, False)
+
+
+def test_a_support_that_made_room_is_read_again_by_itself_unless_it_has_changed(scans, tmp_path):
+    image = Path(shutil.copy(pair(scans)[0], tmp_path / "ct.nrrd"))
+    warm = Warm(supports=1)
+    kept, _ = warm.read_support([(image, pair(scans)[1])], None, [])
+    warm.read_support([pair(scans, 1)], None, [])
+    assert ran(warm, a_job(scans, tmp_path / "out"), kept.content) == (False, False)
+    warm.clear()
+    volume = read_volume(image)
+    volume.array[0, 0, 0] += 1
+    write_volume(volume, image, overwrite=True)
+    with pytest.raises(InputError, match=r"ct\.nrrd: the files of the support have changed .* set it again"):
+        ran(warm, a_job(scans, tmp_path / "out"), kept.content)
+    image.unlink()
+    with pytest.raises(InputError, match=r"ct\.nrrd"):
+        ran(warm, a_job(scans, tmp_path / "out"), kept.content)
+
+
+def test_a_support_that_was_never_set_is_refused_with_what_to_do():
+    with pytest.raises(InputError, match=r"support 'abc…': this worker does not have it; set the support first"):
+        Warm().source("abc")
+
+
+def test_a_model_that_was_replaced_under_its_name_is_not_taken_for_the_old_one(scans, tmp_path):
+    from SSLFewShotLib.models import ModelStore
+
+    model = shutil.copytree(
+        ModelStore().bundled_folder / "heatmap-head-neck-ct", tmp_path / "heatmap-head-neck-ct"
+    )
+    few = {"spacing": 30.0, "per_segment": 1, "background": 0}
+    job = a_job(scans, tmp_path / "out", method="knn", model=str(model), settings=few)
+    warm = Warm()
+
+    def prepared() -> tuple[bool, bool]:
+        preparation = WarmPreparation(warm, [])
+        preparation(job, torch.device("cpu"))
+        return preparation.support, preparation.model
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        assert prepared() == (False, False)
+        assert prepared() == (True, True)
+        card = model / "card.json"
+        text = card.read_text(encoding="utf-8")
+        assert '"licence": "' in text
+        card.write_text(text.replace('"licence": "', '"licence": "Other, ', 1), encoding="utf-8")
+        assert prepared() == (True, False)
+
+
+def test_what_was_warned_of_is_warned_of_each_time(scans, tmp_path):
+    labels = read_labels(pair(scans)[1])
+    moved = labels.ijkToLps.copy()
+    moved[:3, 3] += 3.0
+    shifted = LabelMap(labels.array, moved, segments=labels.segments, layers=labels.layers)
+    write_labels(shifted, tmp_path / "shifted.seg.nrrd")
+    job = a_job(scans, tmp_path / "out", supports=[(pair(scans)[0], tmp_path / "shifted.seg.nrrd")])
+    with WorkerProcess(tmp_path / "temporary", WORKER) as worker:
+        supports = [{"image": str(image), "labels": str(labels)} for image, labels in job.supports]
+        set_ = worker.ask("support/set", supports=supports)["result"]
+        assert "resampled" in set_["warnings"][0] and set_["cases"] == 1
+        for _ in range(2):
+            report = worker.ask(
+                "segment",
+                support=set_["support"],
+                targets=[str(job.targets[0])],
+                output=str(job.output),
+                method="box",
+                overwrite=True,
+            )["result"]
+            assert report["warnings"] == set_["warnings"]
+        assert report["warm"] == {"support": True, "model": True}
+
+
+def test_a_cancelled_fit_is_not_kept(scans, tmp_path):
+    warm = Warm()
+    job = a_job(scans, tmp_path / "out")
+    for stop in range(1, 12):
+        calls = iter(range(stop))
+
+        def cancel(fraction, message, calls=calls):
+            if next(calls, None) is None:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            run(job, cancel, WarmPreparation(warm, []))
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    ran(warm, job)
+    assert ran(warm, job) == (True, True)
+
+
+def test_the_worker_segments_as_the_command_does(scans, tmp_path):
+    target = scans / "pt_1_ct.nrrd"
+    name = "Ein \"Fall\", 'ü' 患者.nrrd"
+    shutil.copy(target, tmp_path / name)
+    job = a_job(scans, tmp_path / "plain", targets=[tmp_path / name], format="nii.gz")
+    report = run(job)
+    image, labels = (str(path) for path in pair(scans))
+    with WorkerProcess(tmp_path / "temporary", WORKER) as worker:
+        asked = {
+            "supports": [{"image": image, "labels": labels}],
+            "targets": [str(tmp_path / name)],
+            "output": str(tmp_path / "worker"),
+            "method": "box",
+        }
+        answer = worker.ask("segment", **asked)["result"]
+        assert answer["warm"] == {"support": False, "model": False}
+        assert answer["segmenter"] == report["segmenter"] and answer["segments"] == report["segments"]
+        for key in ("segmentation", "confidence"):
+            written = report["targets"][0][key]
+            assert (tmp_path / "worker" / written).read_bytes() == (tmp_path / "plain" / written).read_bytes()
+
+        def code(**changes):
+            return worker.ask("segment", **{**asked, **changes})["error"]["code"]
+
+        assert code() == protocol.WRONG_INPUT, "the output exists"
+        assert code(overwrite=True, targets=[str(tmp_path / "gone.nrrd")]) == protocol.WRONG_INPUT
+        assert code(overwrite=True, supports=None) == protocol.INVALID_PARAMS
+        assert code(overwrite=True, support="abc") == protocol.INVALID_PARAMS
+        assert code(overwrite=True, supports=None, support="abc") == protocol.WRONG_INPUT
+        assert code(overwrite=True, settings={"k": "many"}) == protocol.INVALID_PARAMS
+        assert code(overwrite=True, settings={"magic": 1}) == protocol.INVALID_PARAMS
+        assert code(overwrite=True, settings={"k": 3}) == protocol.WRONG_INPUT, "the box has no such setting"
+        assert code(overwrite=True, device="warp") == protocol.WRONG_INPUT
+        assert code(overwrite=True, method="knn", model="nothing") == protocol.WRONG_INPUT
+        warm = worker.ask("segment", **{**asked, "overwrite": True})["result"]["warm"]
+        assert warm == {"support": True, "model": True}
+        log = worker.log + worker.errors.read_text()
+        assert "患者" not in log and "Fall" not in log and "pt_0" not in log
+
+
+def test_a_segmentation_is_compared_with_its_reference_and_models_are_found_for_a_scan(scans, tmp_path):
+    image, labels = (str(path) for path in pair(scans))
+    with WorkerProcess(tmp_path / "temporary", WORKER) as worker:
+        same = worker.ask("compare", reference=labels, segmentation=labels)["result"]["segments"]
+        assert {row["dice"] for row in same} == {1.0} and {row["hd95"] for row in same} == {0.0}
+        assert [row["name"] for row in same] == [s.name for s in read_labels(labels).segments]
+        other = worker.ask("compare", reference=labels, segmentation=str(pair(scans, 1)[1]), image=image)["result"]
+        assert all(0 <= row["dice"] < 1 for row in other["segments"])
+        assert all(set(row) == {"name", "dice", "nsd", "hd95"} for row in other["segments"])
+        listed = worker.ask("models/list")["result"]
+        assert {"heatmap-head-neck-ct"} <= {card["name"] for card in listed} and listed[0]["bundled"]
+        shown = worker.ask("models/show", name="heatmap-head-neck-ct")["result"]
+        assert shown in listed
+        assert worker.ask("models/show", name="none")["error"]["code"] == protocol.WRONG_INPUT
+        assert isinstance(worker.ask("models/fitting", image=image)["result"], list)
+        archive = str(tmp_path / "a model.zip")
+        assert worker.ask("models/export", name=shown["name"], archive=archive)["result"] == {"archive": archive}
+        refused = worker.ask("models/import", archive=archive)
+        assert "bundled model's" in refused["error"]["message"]
+        assert "cannot be removed" in worker.ask("models/remove", name=shown["name"])["error"]["message"]
