@@ -1,7 +1,7 @@
 """A scene of real MRML nodes for tests of the bridge, and what is needed to fill it.
 
 Needs the package slicer-core, which holds Slicer's MRML and runs without the application; tests are skipped
-without it.
+without it. To be imported first: it lets the module's packages be found.
 """
 
 import sys

@@ -1,5 +1,8 @@
 """Labels through the whole bridge and back, and how much of them lies where it was, in the world's coordinates."""
 
+import bridge_scene  # noqa: F401 - lets the module's packages be imported
+
+# isort: split
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
-from bridge_scene import add_linear, add_segmentation, add_volume, blobs, numpy_matrix
 from SSLFewShotLib.imaging.files import read_labels, read_volume, write_labels, write_volume
 from SSLFewShotSlicer.bridge import JobFolder, place_result, read_result, take_segments, take_volume
+
+from bridge_scene import add_linear, add_segmentation, add_volume, blobs, numpy_matrix
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -1,20 +1,23 @@
 """The files of a job: written whole, read back exactly, called by neutral names, and gone afterwards."""
 
+from bridge_scene import empty_scene  # noqa: F401 - a fixture that every test uses
+
+# isort: split
 import subprocess
 import sys
 import threading
 
 import numpy as np
 import pytest
-from bridge_scene import (
-    add_volume,
-    empty_scene,  # noqa: F401 - a fixture that every test uses
-)
 from SSLFewShotLib.errors import OutputError
 from SSLFewShotLib.imaging import LabelMap, Segment, Volume
 from SSLFewShotLib.imaging.files import read_volume, write_labels, write_volume
 from SSLFewShotSlicer.bridge import JobFolder, ResultError, read_result, take_volume
 from SSLFewShotSlicer.bridge.nrrd import NrrdImage, read_nrrd, write_nrrd
+
+from bridge_scene import (
+    add_volume,
+)
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SHEARED = np.array([[0.1, 0.2, 1 / 3, -1e3], [1.7, -0.1, 0.3, 0.1], [0.01, 2.1, -0.3, 1e-7], [0, 0, 0, 1.0]])

@@ -1,13 +1,16 @@
 """Every voxel comes back to where it was in the world, whatever the grid and the transforms above it."""
 
+from bridge_scene import empty_scene  # noqa: F401 - a fixture that every test uses
+
+# isort: split
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import round_trip as measured
-from bridge_scene import empty_scene  # noqa: F401 - a fixture that every test uses
-from round_trip import nested_transforms, oblique_and_sheared, permutations_and_flips, round_trip
 from SSLFewShotSlicer.bridge import read_result
+
+import round_trip as measured
+from round_trip import nested_transforms, oblique_and_sheared, permutations_and_flips, round_trip
 
 
 def _exact(outcome):

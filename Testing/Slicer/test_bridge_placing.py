@@ -1,22 +1,13 @@
 """Results become nodes in the right place, under the right names, and nothing of the user's is lost."""
 
+from bridge_scene import empty_scene  # noqa: F401 - a fixture that every test uses
+
+# isort: split
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import slicer
-from bridge_scene import (
-    COLOURS,
-    add_bent,
-    add_linear,
-    add_segmentation,
-    add_volume,
-    blobs,
-    empty_scene,  # noqa: F401 - a fixture that every test uses
-    segment_array,
-    terminology,
-    vtk_matrix,
-)
 from SSLFewShotLib.imaging.files import read_labels, read_volume, write_labels, write_volume
 from SSLFewShotSlicer.bridge import (
     NodeGoneError,
@@ -31,6 +22,18 @@ from SSLFewShotSlicer.bridge import (
     show_confidence,
     take_segments,
     take_volume,
+)
+
+from bridge_scene import (
+    COLOURS,
+    add_bent,
+    add_linear,
+    add_segmentation,
+    add_volume,
+    blobs,
+    segment_array,
+    terminology,
+    vtk_matrix,
 )
 
 NAMES = dict(enumerate(COLOURS, start=1))

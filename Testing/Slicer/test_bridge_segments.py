@@ -1,9 +1,15 @@
 """Segmentation nodes become label files that the library reads: every name, colour, terminology and overlap."""
 
+from bridge_scene import empty_scene  # noqa: F401 - a fixture that every test uses
+
+# isort: split
 import numpy as np
 import pytest
 import slicer
 import vtk
+from SSLFewShotLib.imaging.files import read_labels
+from SSLFewShotSlicer.bridge import SegmentsError, list_segments, take_segments
+
 from bridge_scene import (
     COLOURS,
     add_bent,
@@ -11,13 +17,10 @@ from bridge_scene import (
     add_segmentation,
     add_volume,
     blobs,
-    empty_scene,  # noqa: F401 - a fixture that every test uses
     oriented,
     segment_array,
     terminology,
 )
-from SSLFewShotLib.imaging.files import read_labels
-from SSLFewShotSlicer.bridge import SegmentsError, list_segments, take_segments
 
 NAMES = dict(enumerate(COLOURS, start=1))
 GRID = np.array([[0.9, 0.1, 0, -20], [-0.1, 1.1, 0.2, 5], [0, 0, 2.2, -14], [0, 0, 0, 1.0]])

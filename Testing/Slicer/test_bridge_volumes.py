@@ -1,19 +1,22 @@
 """Volume nodes become files that the library reads as they are, or are refused by name."""
 
+from bridge_scene import empty_scene  # noqa: F401 - a fixture that every test uses
+
+# isort: split
 import numpy as np
 import pytest
 import slicer
 import vtk
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.files import read_volume
+from SSLFewShotSlicer.bridge import NodeGoneError, UnusableNodeError, take_volume
+
 from bridge_scene import (
     add_bent,
     add_linear,
     add_volume,
-    empty_scene,  # noqa: F401 - a fixture that every test uses
     vtk_matrix,
 )
-from SSLFewShotLib.errors import InputError
-from SSLFewShotLib.imaging.files import read_volume
-from SSLFewShotSlicer.bridge import NodeGoneError, UnusableNodeError, take_volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 KINDS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "uint64", "float32", "float64"]
