@@ -38,7 +38,12 @@ class ModelEntry:
 
 def default_user_folder() -> Path:
     """Where the user's models lie: SSLFEWSHOT_MODELS, else the platform's folder for application data."""
-    chosen = os.environ.get("SSLFEWSHOT_MODELS", "")
+    return application_folder("SSLFEWSHOT_MODELS", "models")
+
+
+def application_folder(variable: str, name: str) -> Path:
+    """The folder that an environment variable names, else `name` in the platform's folder for application data."""
+    chosen = os.environ.get(variable, "")
     if chosen:
         return Path(chosen).expanduser().absolute()
     if sys.platform == "win32":
@@ -48,7 +53,7 @@ def default_user_folder() -> Path:
     else:
         base, usual = os.environ.get("XDG_DATA_HOME", ""), Path.home() / ".local" / "share"
     # The XDG specification has relative paths ignored.
-    return (Path(base) if os.path.isabs(base) else usual) / "sslfewshot" / "models"
+    return (Path(base) if os.path.isabs(base) else usual) / "sslfewshot" / name
 
 
 def default_bundled_folder() -> Path:
