@@ -8,10 +8,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 REASONS = []
 try:
-    import PySide6  # noqa: F401
     import slicer_core  # noqa: F401
+    from PySide6 import QtUiTools, QtWidgets  # noqa: F401
 except ImportError as missing:
-    REASONS.append(f"{missing.name} is not installed (pip install '.[slicer]')")
+    # Not only the packages: Qt also needs libEGL of the system.
+    REASONS.append(f"{missing} (pip install '.[slicer]'; on Debian and Ubuntu also apt-get install libegl1)")
 else:
     from SlicerHost.api import NoInventory, inventory_path
 

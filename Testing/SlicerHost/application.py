@@ -61,6 +61,12 @@ class Application(QApplication):
         self._io_manager = None
         self._temporary_path = self._folder.name
 
+    def cache_folder(self):
+        """Slicer's cache for downloads; SSLFEWSHOT_HOST_CACHE lets it outlive the run."""
+        folder = os.environ.get("SSLFEWSHOT_HOST_CACHE") or os.path.join(self._folder.name, "cache")
+        os.makedirs(folder, exist_ok=True)
+        return folder
+
     def close_down(self):
         """Remove the settings and temporary files of this run."""
         self._folder.cleanup()

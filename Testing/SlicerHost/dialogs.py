@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QCoreApplication, QEvent, QTimer
 from PySide6.QtWidgets import QDialog, QMessageBox
 
 from .conversion import alive, to_python
@@ -36,6 +36,9 @@ def run_modal(raw):
     text = raw.text() if isinstance(raw, QMessageBox) else ""
     asked.append((raw.windowTitle(), text))
     given = _next()
+    # slicer.util calls deleteLater before exec: in Slicer, where an event loop runs already, that takes effect
+    # after it. Tests run outside of any loop, where Qt would delete the dialog as soon as it is open.
+    QCoreApplication.removePostedEvents(raw, QEvent.Type.DeferredDelete)
     QTimer.singleShot(0, raw, lambda: _give(raw, given))
     return raw.exec()
 

@@ -27,8 +27,12 @@ SLICES = (("Red", "R", "Axial"), ("Green", "G", "Coronal"), ("Yellow", "Y", "Sag
 class Logics:
     """One scene with everything that observes it."""
 
-    def __init__(self):
+    def __init__(self, folder):
         self.scene = slicer.vtkMRMLScene()
+        self.cache = slicer.vtkCacheManager()
+        self.cache.SetMRMLScene(self.scene)
+        self.cache.SetRemoteCacheDirectory(str(folder))
+        self.scene.SetCacheManager(self.cache)
         self.application = slicer.vtkSlicerApplicationLogic()
         self.by_module = {}
         self.application.SetMRMLScene(self.scene)

@@ -21,6 +21,7 @@ class _Running:
 
         self.slicer = slicer
         self._clean_namespace()
+        self._quieten_qt()
         from . import dialogs, differences, ui_files, widgets  # noqa: F401
         from .application import Application, MainWindow
 
@@ -36,7 +37,7 @@ class _Running:
         self.python_source = provide(slicer)
         from .logics import Logics
 
-        self.raw.logics = Logics()
+        self.raw.logics = Logics(self.raw.cache_folder())
         slicer.mrmlScene = self.raw.logics.scene
         for name in ("modules", "moduleNames"):
             setattr(slicer, name, types.ModuleType(name))
@@ -56,6 +57,16 @@ class _Running:
 
         dress(self.raw)
         self.watch = BlockWatch(self.raw)
+
+    def _quieten_qt(self):
+        """Drop what Qt says of its offscreen screen each time a window is shown; all else is printed."""
+        from PySide6.QtCore import qInstallMessageHandler
+
+        def handle(kind, context, text):
+            if "propagateSizeHints" not in text:
+                print(text, file=sys.stderr)
+
+        qInstallMessageHandler(handle)
 
     def _clean_namespace(self):
         """slicer-core leaves the functions of slicer.util in `slicer` too; Slicer does not."""
@@ -112,6 +123,7 @@ def open_module(name, enter=True):
         known = ScriptedModule(path)
         known.load()
         running.register(known)
+        running.raw.startupCompleted.emit()  # Slicer loads its modules, then says this once
     panel = known.widgetRepresentation()
     panel.resize(500, 900)
     panel.show()
@@ -151,12 +163,15 @@ def process(seconds=0.0):
     """Run the event loop for this long."""
     from PySide6.QtCore import QCoreApplication, QEvent, QEventLoop, QTimer
 
+    watch = start().watch
+    watch.resume()
     if seconds > 0:
         loop = QEventLoop()
-        QTimer.singleShot(int(seconds * 1000), loop.quit)
+        QTimer.singleShot(max(1, int(seconds * 1000)), loop.quit)
         loop.exec()
     QCoreApplication.processEvents()
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    watch.finish()
 
 
 def wait_until(condition, seconds=10.0):

@@ -11,14 +11,14 @@ class BlockWatch:
     """A timer of 5 ms; what its calls lie further apart is time in which nothing else could run.
 
     Only the time inside a running event loop counts: while a test computes between two calls of
-    `process`, nobody waits. `process` starts a new loop, and the timer fires in it at once.
+    `process`, nobody waits.
     """
 
     def __init__(self, parent):
         self._timer = QTimer(parent)
         self._timer.setTimerType(self._timer.timerType().PreciseTimer)
-        self._timer.timeout.connect(self._tick)
         self._last, self._longest = None, 0.0
+        self._timer.timeout.connect(self._tick)
         self._timer.start(INTERVAL)
 
     def _tick(self):
@@ -27,8 +27,13 @@ class BlockWatch:
             self._longest = max(self._longest, (now - self._last) * 1000 - INTERVAL)
         self._last = now
 
-    def pause(self):
+    def resume(self):
+        """The event loop starts to run."""
+        self._last = time.perf_counter()
+
+    def finish(self):
         """The event loop is left: what happens until it runs again is the test's own time."""
+        self._tick()
         self._last = None
 
     def longest(self):

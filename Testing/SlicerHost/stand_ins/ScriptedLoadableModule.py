@@ -137,7 +137,7 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     def runTest(self):
         """As in Slicer, a module's test case says itself what it runs."""
         for name in dir(self):
-            if "test" in name.lower() and name not in ("runTest",) and name.startswith("test"):
+            if name.startswith("test"):
                 self.setUp()
                 getattr(self, name)()
                 self.tearDown()

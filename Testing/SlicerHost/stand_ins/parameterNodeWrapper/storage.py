@@ -92,8 +92,9 @@ def _changing(name):
     setattr(Observed, name, method)
 
 
-for _name in ("append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "__setitem__", "__delitem__",
-              "__iadd__"):  # fmt: skip
+for _name in ("append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"):
+    _changing(_name)
+for _name in ("__setitem__", "__delitem__", "__iadd__"):
     _changing(_name)
 
 
