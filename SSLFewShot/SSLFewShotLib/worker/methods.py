@@ -13,6 +13,7 @@ _MODULES = (
     "segment_methods",
     "batch",
     "evaluation_methods",
+    "inspection",
     "pretraining",
     "carrying",
 )
