@@ -1,4 +1,4 @@
-"""`Section`: what every section of the panel has: a form, the user's choices, the session, a place for messages."""
+"""`Section`: what every section of the panel has: a form, the choices, the session, a place for messages."""
 
 from pathlib import Path
 

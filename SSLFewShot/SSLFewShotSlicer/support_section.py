@@ -1,4 +1,4 @@
-"""The section "Marked scan": the scan that the user has marked, the structures that count, further marked scans."""
+"""The section "Marked scan": the scan that the user has marked, which structures count, further marked scans."""
 
 import qt
 import slicer
