@@ -278,3 +278,27 @@ def test_a_segmentation_is_compared_with_its_reference_and_models_are_found_for_
         refused = worker.ask("models/import", archive=archive)
         assert "bundled model's" in refused["error"]["message"]
         assert "cannot be removed" in worker.ask("models/remove", name=shown["name"])["error"]["message"]
+
+
+def test_a_folder_is_evaluated_as_by_the_command(scans, tmp_path):
+    with WorkerProcess(tmp_path / "temporary", WORKER) as worker:
+        asked = {
+            "folder": str(scans),
+            "supports": ["pt_0"],
+            "output": str(tmp_path / "evaluation"),
+            "methods": ["box"],
+            "queries": ["pt_1"],
+            "repeats": 1,
+        }
+        report = Path(worker.ask("evaluate", **asked)["result"]["report"])
+        assert "box" in report.read_text(encoding="utf-8")
+        unknown = worker.ask("evaluate", **{**asked, "supports": ["nobody"]})["error"]
+        assert unknown["code"] == protocol.WRONG_INPUT and "nobody" in unknown["message"]
+        for wrong in (
+            {"repeats": "many"},
+            {"repeats": []},
+            {"shots": 1},
+            {"methods": ["magic"]},
+            {"supports": []},
+        ):
+            assert worker.ask("evaluate", **{**asked, **wrong})["error"]["code"] == protocol.INVALID_PARAMS
