@@ -294,8 +294,9 @@ class SegmentSection(Section):
         first = self.results[0]
         found = [name for name in first.placed.segment_ids if name not in first.placed.empty]
         if len(self.results) == 1:
+            named = _("{number} structures").format(number=len(found)) if len(found) > 3 else ", ".join(found)
             text = _("{structures} found in {scan} in {time}").format(
-                structures=", ".join(found) or _("Nothing"), scan=first.target_name, time=in_words(first.seconds)
+                structures=named or _("Nothing"), scan=first.target_name, time=in_words(first.seconds)
             )
         else:
             text = _("{number} scans segmented in {time}").format(

@@ -21,6 +21,7 @@ class SetupSection(Section):
     def set_up(self):
         ui = self.ui
         self.missing = []
+        self._packages = []
         self._checked = False
         self._filling = False
         self._starting = None
@@ -58,7 +59,12 @@ class SetupSection(Section):
             return
         first = not self._checked
         self._checked = True
-        self.missing = [] if self.elsewhere else packages.missing()
+        try:
+            self._packages = [] if self.elsewhere else packages.status()
+        except InputError as error:
+            self.message.error(explained(error))
+            self._packages = []
+        self.missing = [package.title for package in self._packages if not package.installed]
         self._show_packages()
         if self.missing:
             self.ui.setupSection.collapsed = False
@@ -122,7 +128,7 @@ class SetupSection(Section):
         if self.elsewhere:
             ui.packagesLabel.text = _("Another machine computes: nothing has to be installed here.")
         else:
-            rows = "".join(_package_row(status) for status in packages.status())
+            rows = "".join(_package_row(status) for status in self._packages)
             title = (
                 _("These packages compute. Some are missing and have to be installed once:")
                 if self.missing
@@ -146,9 +152,9 @@ class SetupSection(Section):
             ui.workerStatusLabel.text = _("starting…")
         elif self.session.running and info:
             versions = info.get("versions", {})
-            ui.workerStatusLabel.text = _("running (process {pid}, Python {python}, PyTorch {torch})").format(
-                pid=info.get("pid"), python=info.get("python"), torch=versions.get("torch", "?")
-            )
+            ui.workerStatusLabel.text = _("running, PyTorch {torch}").format(torch=versions.get("torch", "?"))
+            listed = "\n".join(f"{name} {version}" for name, version in versions.items())
+            ui.workerStatusLabel.toolTip = _("Process {pid}").format(pid=info.get("pid")) + "\n" + listed
         elif self.session.running:
             ui.workerStatusLabel.text = _("starting…")
         else:

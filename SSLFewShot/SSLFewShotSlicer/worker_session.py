@@ -3,11 +3,8 @@
 import logging
 import os
 import shlex
-import shutil
-import sys
 import time
 from collections import deque
-from pathlib import Path
 
 import qt
 import slicer
@@ -16,6 +13,7 @@ from slicer.i18n import tr as _
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.worker.client import WorkerClient
 from SSLFewShotLib.worker.protocol import PROTOCOL_VERSION
+from SSLFewShotSlicer import compatibility
 from SSLFewShotSlicer.jobs import Job, in_thread
 from SSLFewShotSlicer.support_files import SupportFiles
 
@@ -23,7 +21,6 @@ TICK_MS = 20
 IDLE_TICK_MS = 250
 # The application's event loop keeps Python's lock while it idles: threads that read and write get theirs here.
 SHARE_FOR_THREADS = 0.002
-MODULE_FOLDER = Path(__file__).resolve().parents[1]
 COMMAND_SETTING = "SSLFewShot/WorkerCommand"
 DEVICE_SETTING = "SSLFewShot/Device"
 
@@ -165,11 +162,7 @@ def worker_command():
     The user's setting, split as a shell would; without one, the application's own Python. The setting belongs to
     the application, never to the scene: a scene from somebody else must not be able to start programs.
     """
-    # What the application's launcher added (its libraries above all) breaks other programs, ssh for one.
-    startup = slicer.util.startupEnvironment()
-    changes = {
-        name: startup.get(name) for name in {*os.environ, *startup} if os.environ.get(name) != startup.get(name)
-    }
+    changes = compatibility.worker_environment()
     chosen = custom_command()
     if chosen:
         try:
@@ -180,11 +173,11 @@ def worker_command():
                     command=chosen, reason=error
                 )
             ) from error
-    python = os.environ.get("SSLFEWSHOT_WORKER_PYTHON") or shutil.which("PythonSlicer") or sys.executable
-    paths = [str(MODULE_FOLDER), startup.get("PYTHONPATH", "")]
-    changes["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    changes["PYTHONUTF8"] = "1"
-    return [python, "-u", "-m", "SSLFewShotLib.worker"], changes, str(MODULE_FOLDER)
+    return (
+        [compatibility.worker_python(), "-u", "-m", "SSLFewShotLib.worker"],
+        changes,
+        str(compatibility.MODULE_FOLDER),
+    )
 
 
 def custom_command():
