@@ -169,7 +169,7 @@ class CarriedFiles:
         if size > free:
             raise OutputError(
                 errno.ENOSPC,
-                f"the worker's disk has room for {max(free, 0) / 1e6:.0f} MB, the file has {size / 1e6:.0f} MB; "
+                f"the worker's disk has room for {max(free, 0) / 1e6:.1f} MB, the file has {size / 1e6:.1f} MB; "
                 "free some space there, or set TMPDIR there to a larger disk",
             )
         path = self._place_of(name)

@@ -1,0 +1,233 @@
+"""What a segmentation will need of the machine's memory, told before it starts; and giving memory back after it.
+
+The numbers are bytes a voxel or point that the stages of a job hold at the same time, read off the arrays that
+they make and held against measured peaks (Testing/Python/test_memory.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SSLFewShotLib.errors import InputError, InputWarning
+from SSLFewShotLib.worker.devices import machine_memory
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from SSLFewShotLib.segmentation.job import SegmentationJob
+
+# How far off the estimate may be.
+_MARGIN = 1.5
+# Libraries that are loaded during the first job, and blocks that are free but cannot be given back.
+_ANYWAY = 60_000_000
+# Choosing points of a support: what is body, marked, near and far, as truth values, and distances.
+_CHOOSING = 7
+# Deciding on a scan's own grid: winner, labels, two masks, the confidence and its copy that is written.
+_DECIDING = 11
+# A slab that is decided at once (`segmentation.decision`): its voxels, coordinates, and two numbers a segment.
+_SLAB_VOXELS, _SLAB, _SLAB_SEGMENT = 2_000_000, 32, 8
+_SEGMENTS = 8
+# A scan as a descriptor sees it: voxels, body, and what preparing them takes for a moment.
+_PREPARED, _PREPARING = 5, 16
+# MIND's field of a whole prepared scan: twelve numbers, and what computing them takes.
+_MIND = 12 * 4 + 30
+# Half of a lattice's nodes lie in the body and are described; their vectors are put together once.
+_DESCRIBED, _VECTOR = 0.5, 2 * 4
+# A batch of patches through the networks, for each point.
+_PLANAR_POINT, _CUBIC_POINT = 400_000, 1_000_000
+
+
+@dataclass(frozen=True)
+class ScanSize:
+    """What a scan's header says: voxels, bytes of one, layers, and the sides (3,) mm of its box."""
+
+    voxels: int
+    itemsize: int
+    side: np.ndarray
+
+
+def needed_for(job: SegmentationJob, supports: bool = True) -> int:
+    """Bytes that a job will take beyond what the process holds: its largest stage, for its largest scan.
+
+    supports: whether they have to be read; False for those that are warm already.
+
+    Scans that cannot be read count nothing: reading them will say so. For scans of 128 × 128 × 100 to 512 × 512 ×
+    400 voxels it was 0.76 to 1.29 times what was measured.
+    """
+    pairs = (
+        [(scan_size(Path(image)), scan_size(Path(labels))) for image, labels in job.supports] if supports else []
+    )
+    images = [image for image, _ in pairs if image is not None]
+    read = sum(size.voxels * size.itemsize for pair in pairs for size in pair if size is not None)
+    stages = [read, *(read + image.voxels * _CHOOSING for image in images)]
+    stages += [read + sum(_describing(job, image)) for image in images]
+    for target in _targets_of(job):
+        kept, meanwhile = _describing(job, target)
+        here = read + target.voxels * target.itemsize
+        slab = min(target.voxels, _SLAB_VOXELS) * (_SLAB + _SLAB_SEGMENT * _SEGMENTS)
+        stages += [here + kept + meanwhile, here + kept + target.voxels * _DECIDING + slab]
+    return _ANYWAY + int(max(stages))
+
+
+def check(
+    job: SegmentationJob,
+    supports: bool = True,
+    make_room: Callable[[], None] | None = None,
+    memory: Callable[[], tuple[int | None, int | None]] = machine_memory,
+) -> int:
+    """Compare what a job needs with what the machine has; returns what it needs, in bytes.
+
+    supports: as in `needed_for`; make_room: called when the memory is short, to let go what is only kept warm.
+
+    Raises InputError when it is more than the machine has at all, or on Linux, where a program that takes too much
+    is killed, far more than is free. Warns with `InputWarning` when the memory may not suffice.
+    """
+    needed = needed_for(job, supports)
+    total, free = memory()
+    if free is not None and needed > free and make_room is not None:
+        make_room()
+        give_back()
+        total, free = memory()
+    if total is None or free is None or needed <= free:
+        return needed
+    text = (
+        f"about {_in_words(needed)} of memory are needed, the machine has {_in_words(total)}, of which "
+        f"{_in_words(free)} are free; close other programs, take larger points (spacing), crop or resample the "
+        "scans, or compute on a larger machine"
+    )
+    if needed > total or (sys.platform == "linux" and needed > _MARGIN * free):
+        raise InputError(text)
+    warnings.warn(f"it may become very slow or fail: {text}", InputWarning, stacklevel=2)
+    return needed
+
+
+def give_back() -> None:
+    """Give back to the system what is not used any more: the graphics card's cache, and this process's heap.
+
+    To be called once nothing holds on to what a job had. Cheap when there is nothing to give back.
+    """
+    gc.collect()
+    if "torch" in sys.modules:
+        from SSLFewShotLib.networks.device_memory import empty_cache
+
+        empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others give back by themselves
+        if trim is not None:
+            trim(0)
+
+
+def scan_size(path: Path) -> ScanSize | None:
+    """The size of a scan by its header alone; None for one that cannot be read."""
+    import numpy as np
+
+    from SSLFewShotLib.imaging.itk_images import matrix_of, read_header
+    from SSLFewShotLib.imaging.volume import Volume
+
+    try:
+        files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+        header = read_header(files[0])
+        size = [*header.GetSize(), 1, 1][:3]
+        if path.is_dir():  # a DICOM series: its slices are counted, and taken for as far apart as pixels at least
+            size[2] *= len(files)
+        corners = Volume(np.broadcast_to(np.int8(0), size[::-1]), matrix_of(header)).corners()
+    except (InputError, OSError, IndexError, RuntimeError):
+        return None
+    itemsize = _bytes_of(header.GetPixelID()) * header.GetNumberOfComponents()
+    return ScanSize(math.prod(size), itemsize, corners.max(axis=0) - corners.min(axis=0))
+
+
+def _bytes_of(pixel_id: int) -> int:
+    import SimpleITK as sitk  # noqa: N813 - the name it goes by
+
+    bits = "".join(letter for letter in sitk.GetPixelIDValueAsString(pixel_id) if letter.isdigit())
+    return int(bits or 8) // 8
+
+
+def _targets_of(job: SegmentationJob) -> list[ScanSize]:
+    from SSLFewShotLib.imaging.cases import find_scans
+
+    sizes = []
+    for target in job.targets:
+        try:
+            sizes += [scan_size(path) for path in find_scans(Path(target))]
+        except InputError:  # the job says what is wrong with it
+            continue
+    return [size for size in sizes if size is not None]
+
+
+def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
+    """Bytes that describing a scan holds until its end, and for the time being."""
+    if job.method != "knn":
+        return 0, math.prod(scan.side / 2.5) * _PREPARING
+    parts = _parts(job, scan)
+    unit = min(part.unit for part in parts)
+    spacing = (job.settings or {}).get("spacing") or unit / 20
+    points = _DESCRIBED * math.prod(scan.side / spacing + 1)
+    grids = [math.prod(scan.side / (part.unit * part.step) + 1) for part in parts]
+    kept = sum(grid * (_PREPARED + part.field) for grid, part in zip(grids, parts, strict=True))
+    meanwhile = max(grid * _PREPARING for grid in grids) + max(part.batch for part in parts)
+    return int(kept + points * _VECTOR * sum(part.dimension for part in parts)), int(meanwhile)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One descriptor: mm a unit, units a step of its grid, numbers a point, bytes a batch and a grid voxel."""
+
+    unit: float
+    step: float
+    dimension: int
+    batch: int = 0
+    field: int = 0
+
+
+def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
+    """The descriptors of a job; one that is not known counts like the default, and is named by the job itself."""
+    from SSLFewShotLib.descriptors import gvdiff, mind
+    from SSLFewShotLib.descriptors.context import CubicDescriptor, PlanarDescriptor
+    from SSLFewShotLib.descriptors.descriptor import Descriptor
+    from SSLFewShotLib.descriptors.loading import TRAINING_FREE, joined_names
+    from SSLFewShotLib.models import ModelStore
+    from SSLFewShotLib.pretext.doersch import cubic_preparation
+    from SSLFewShotLib.pretext.planar_offset import planar_preparation
+    from SSLFewShotLib.sampling.extent import LARGE_BODY_UNIT, SMALL_SCAN_UNIT, Extent
+    from SSLFewShotLib.sampling.intensity import Intensity
+    from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL
+
+    side = max(math.prod(scan.side) ** (1 / 3), 1.0)
+    suited = min(LARGE_BODY_UNIT, SMALL_SCAN_UNIT * side)
+    planar = planar_preparation(Extent(), Intensity()).step
+    cubic = cubic_preparation(Extent(), Intensity()).step
+    found = []
+    for name in joined_names(job.model or DEFAULT_MODEL):
+        unit, network = suited, "D2D"
+        if name not in TRAINING_FREE:
+            try:
+                card = ModelStore().find(name).card
+            except InputError:
+                continue
+            network = card.architecture["name"]
+            unit = float(card.extent.get("scale", suited)) if card.extent["unit"] == "mm" else side / 2
+        if name == "gvdiff":
+            found.append(_Part(unit, gvdiff.STEP, gvdiff.GreyValueDifferences.dimension))
+        elif name == "mind":
+            found.append(_Part(unit, mind.STEP, mind.MindSsc.dimension, field=_MIND))
+        elif network == "D3D":
+            batch = CubicDescriptor.batch_size * _CUBIC_POINT
+            found.append(_Part(unit, cubic, CubicDescriptor.dimension, batch))
+        else:
+            batch = Descriptor.batch_size * _PLANAR_POINT
+            found.append(_Part(unit, planar, PlanarDescriptor.dimension, batch))
+    return found or [_Part(suited, planar, PlanarDescriptor.dimension)]
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
