@@ -1,29 +1,31 @@
-"""All methods of the worker, by name."""
+"""All methods of the worker, by name. Not to be imported before the worker has said hello."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-
+from SSLFewShotLib.worker import (
+    batch,
+    carrying,
+    evaluation_methods,
+    inspection,
+    models_methods,
+    pretraining,
+    segment_methods,
+    session_methods,
+)
 from SSLFewShotLib.worker.handler import Handler
 
-_MODULES = (
-    "session_methods",
-    "models_methods",
-    "segment_methods",
-    "batch",
-    "evaluation_methods",
-    "inspection",
-    "pretraining",
-    "carrying",
+_GROUPS = (
+    session_methods,
+    models_methods,
+    segment_methods,
+    batch,
+    evaluation_methods,
+    inspection,
+    pretraining,
+    carrying,
 )
 
 
 def all_methods() -> dict[str, Handler]:
-    """The handlers of every module of methods."""
-    methods: dict[str, Handler] = {}
-    for name in _MODULES:
-        path = f"SSLFewShotLib.worker.{name}"
-        if importlib.util.find_spec(path) is not None:
-            methods |= importlib.import_module(path).HANDLERS
-    return methods
+    """The handlers of every group of methods."""
+    return {name: handler for group in _GROUPS for name, handler in group.HANDLERS.items()}
