@@ -146,6 +146,23 @@ def test_a_support_that_made_room_is_read_again_by_itself_unless_it_has_changed(
         ran(warm, a_job(scans, tmp_path / "out"), kept.content)
 
 
+def test_what_is_kept_makes_room_where_memory_is_short_but_not_the_support_at_hand(scans, tmp_path, monkeypatch):
+    warm = Warm()
+    mine, other = (warm.read_support([pair(scans, seed)], None, [])[0].content for seed in (0, 1))
+    asked = []
+
+    def short(job, supports=True, make_room=None):
+        asked.append(supports)
+        make_room()
+
+    monkeypatch.setattr("SSLFewShotLib.worker.memory.check", short)
+    assert ran(warm, a_job(scans, tmp_path / "out"), mine) == (True, False)
+    assert warm.holds(mine) and not warm.holds(other)
+    assert ran(warm, a_job(scans, tmp_path / "out"), mine) == (True, True)
+    assert ran(warm, a_job(scans, tmp_path / "out"), other) == (False, False)
+    assert asked == [False, False, True]
+
+
 def test_a_support_that_was_never_set_is_refused_with_what_to_do():
     with pytest.raises(InputError, match=r"support 'abc…': this worker does not have it; set the support first"):
         Warm().source("abc")

@@ -19,6 +19,7 @@ from SSLFewShotLib.worker.channel import Channel, take_standard_streams
 from SSLFewShotLib.worker.failures import described, ran_out_of_memory, where_raised
 from SSLFewShotLib.worker.handler import Context, Handler, checked
 from SSLFewShotLib.worker.jobs import Job, JobQueue
+from SSLFewShotLib.worker.memory import give_back
 from SSLFewShotLib.worker.notices import Notices
 from SSLFewShotLib.worker.own_folder import OwnFolder, remove_leftovers
 from SSLFewShotLib.worker.parent import watch_parent
@@ -91,7 +92,7 @@ class Server:
         self._load()
         while (job := self._queue.take()) is not None:
             self._work(job)
-            _give_memory_back()
+            give_back()
         self._say_goodbye()
 
     def end(self) -> None:
@@ -238,11 +239,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: None)
     server.run()
     return 0
-
-
-def _give_memory_back() -> None:
-    gc.collect()
-    if "torch" in sys.modules:
-        from SSLFewShotLib.networks.device_memory import empty_cache
-
-        empty_cache()

@@ -6,13 +6,14 @@ import json
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.worker import memory
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +50,9 @@ class _LastUsed(Generic[_Thing]):
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
-    def clear(self) -> None:
-        self._kept.clear()
+    def clear(self, but: Callable[[Any], bool] = lambda key: False) -> None:
+        for key in [key for key in self._kept if not but(key)]:
+            del self._kept[key]
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,14 @@ class Warm:
         self._segmenters: _LastUsed[tuple[Segmenter, tuple[str, ...]]] = _LastUsed(segmenters)
         self._sources: _LastUsed[tuple[tuple[Pair, ...], tuple[str, ...] | None]] = _LastUsed(_MOST_SOURCES)
 
-    def clear(self) -> None:
-        """Forget all that takes memory; where supports came from is still known."""
-        self._supports.clear()
-        self._segmenters.clear()
+    def clear(self, but: str | None = None) -> None:
+        """Forget all that takes memory, except for one support's; where supports came from is still known."""
+        self._supports.clear(lambda content: content == but)
+        self._segmenters.clear(lambda key: key[0] == but)
+
+    def holds(self, content: str) -> bool:
+        """Whether the support set with this checksum is in memory."""
+        return self._supports.get(content) is not None
 
     def read_support(
         self,
@@ -180,6 +186,8 @@ class WarmPreparation:
     def __call__(self, job: SegmentationJob, device: torch.device, progress: Progress = ignore_progress) -> Fitted:
         from SSLFewShotLib.segmentation.job import check_format
 
+        known = self.content is not None and self.warm.holds(self.content)
+        memory.check(job, supports=not known, make_room=lambda: self.warm.clear(but=self.content))
         progress(0.0, "reading the support")
         reading, fitting = portion(progress, 0.0, 0.3), portion(progress, 0.3, 1.0)
         if self.content is None:
