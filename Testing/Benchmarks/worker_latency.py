@@ -3,11 +3,11 @@
 - protocol: time from request to answer of a call that computes nothing (an unknown method, refused by the worker),
   in ms: idle, and while a scan is being segmented.
 - scans: seconds from request to result for a support and a scan of --size voxels: cold (the worker is started, and
-  reads torch, model and support), the next scan warm, and that scan by the plain command line, a process of its own
-  each time. Medians of --repeats; every cold worker is a new one.
-- cancel: seconds from `cancel()` until the request has ended, at --cancels moments spread over the length of a job,
-  half of them of jobs of which nothing is warm; by what the job said last. "ended by force": the worker did not stop
-  by itself within the client's patience, was killed, and had to be started again.
+  reads torch, model and support), the next scan warm, and that scan by the plain command line, a process of its
+  own each time. Medians of --repeats; every cold worker is a new one.
+- cancel: seconds from `cancel()` until the request has ended, at --cancels moments spread over the length of a
+  job, half of them of jobs of which nothing is warm; by what the job said last. "ended by force": the worker did
+  not stop by itself within the client's patience, was killed, and had to be started again.
 - memory: resident memory of the worker (and used memory of its GPU) before the cancelled jobs and after them; and,
   for comparison, after as many jobs that were not cancelled. Linux.
 
