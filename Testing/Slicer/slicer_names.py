@@ -8,7 +8,7 @@ OPEN_ENDED = {"modules", "moduleNames", "selfTests"}
 
 
 def chains(source):
-    """(line, "qt.QMessageBox.Yes") for each longest chain that starts at qt, ctk or slicer, and for each import."""
+    """(line, "qt.QMessageBox.Yes") for each longest chain that starts at qt, ctk or slicer, and each import."""
     tree = ast.parse(source)
     inner, found = set(), []
     for node in ast.walk(tree):

@@ -72,5 +72,5 @@ def test_a_name_that_slicer_has_is_let_pass(chain, ask):
 
 
 def test_chains_are_read_from_calls_imports_and_decorators():
-    source = "from slicer.util import loadUI\nimport qt\n@qt.Slot\ndef f(w=qt.QLabel('a').text):\n    slicer.app.x().y\n"
+    source = "from slicer.util import loadUI\n@qt.Slot\ndef f(w=qt.QLabel('a').text):\n    slicer.app.x().y\n"
     assert {chain for _, chain in chains(source)} == {"slicer.util.loadUI", "qt.Slot", "qt.QLabel", "slicer.app.x"}
