@@ -44,7 +44,7 @@ class SmallCard(PlanarDescriptor):
     def with_room(cls, room: int, error: Exception = CUDA_FULL, scans_fit: bool = True):
         made = cls.untrained(EXTENT, WINDOW, "cpu")
         made.device = torch.device("meta")
-        made.batch_size, made.room, made.error, made.scans_fit = 512, room, error, scans_fit
+        made.batch_size, made.room, made.error, made.scans_fit = 128, room, error, scans_fit
         made.asked, made.moved = [], []
         return made
 
@@ -80,19 +80,27 @@ def reference(count: int) -> np.ndarray:
 
 @pytest.mark.parametrize("error", [CUDA_FULL, MPS_FULL], ids=["cuda", "mps"])
 def test_a_full_card_gets_half_the_points_at_a_time_and_the_vectors_stay_the_same(error):
-    card = SmallCard.with_room(200, error)
-    vectors, said = described(card, torso(), points_of(torso(), 600))
-    assert card.asked == [("meta", 512), ("meta", 256), *[("meta", 128)] * 4, ("meta", 88)]
-    np.testing.assert_allclose(vectors, reference(600), atol=1e-5)
+    card = SmallCard.with_room(50, error)
+    vectors, said = described(card, torso(), points_of(torso(), 150))
+    assert card.asked == [("meta", 128), ("meta", 64), *[("meta", 32)] * 4, ("meta", 22)]
+    np.testing.assert_allclose(vectors, reference(150), atol=1e-5)
     assert said == [f"{torso().name}: {card.fell_back}"]
-    assert "meta" in said[0] and "128 points at a time instead of 512" in said[0]
+    assert "meta" in said[0] and "32 points at a time instead of 128" in said[0]
 
 
 @pytest.mark.parametrize("error", [CUDA_FULL, MPS_FULL], ids=["cuda", "mps"])
 def test_a_card_too_full_for_the_smallest_batch_leaves_the_scan_to_the_cpu(error):
     card = SmallCard.with_room(LEAST_BATCH - 1, error)
     vectors, said = described(card, torso(), points_of(torso(), 100))
-    assert card.asked == [("meta", 100), ("meta", 50), ("meta", 32), ("cpu", 64), ("cpu", 36)]
+    assert card.asked == [
+        ("meta", 100),
+        ("meta", 50),
+        ("meta", 32),
+        ("cpu", 32),
+        ("cpu", 32),
+        ("cpu", 32),
+        ("cpu", 4),
+    ]
     assert card.moved[-1] == "cpu"
     np.testing.assert_allclose(vectors, reference(100), atol=1e-5)
     assert said == [f"{torso().name}: {card.fell_back}"]
@@ -108,7 +116,7 @@ def test_a_card_that_cannot_even_hold_the_scan_leaves_it_to_the_cpu_at_once():
 
 
 def test_what_was_described_before_the_card_was_full_is_kept():
-    card = SmallCard.with_room(512)
+    card = SmallCard.with_room(128)
     plain = card.patches_to_vectors
 
     def filling_up(batch, positions):
@@ -117,10 +125,9 @@ def test_what_was_described_before_the_card_was_full_is_kept():
         return plain(batch, positions)
 
     card.patches_to_vectors = filling_up
-    vectors, _ = described(card, torso(), points_of(torso(), 600))
-    assert card.asked[0] == ("meta", 512) and card.asked[-1][0] == "cpu"
-    assert sum(count for kind, count in card.asked if kind == "cpu") == 88, "the first 512 are not done again"
-    np.testing.assert_allclose(vectors, reference(600), atol=1e-5)
+    vectors, _ = described(card, torso(), points_of(torso(), 150))
+    assert card.asked == [("meta", 128), ("meta", 22), ("cpu", 22)], "the first 128 are not done again"
+    np.testing.assert_allclose(vectors, reference(150), atol=1e-5)
 
 
 def test_the_same_scan_stays_on_the_cpu_and_the_next_one_tries_the_card_again():
@@ -136,7 +143,8 @@ def test_the_same_scan_stays_on_the_cpu_and_the_next_one_tries_the_card_again():
 def test_a_watcher_sees_that_it_is_computed_on_the_cpu():
     card, messages = SmallCard.with_room(0), []
     points = points_of(torso(), 40)
-    card.describe(torso(), points, lambda fraction, message: messages.append(message))
+    with pytest.warns(InputWarning, match="on the CPU"):
+        card.describe(torso(), points, lambda fraction, message: messages.append(message))
     assert f"describing {torso().name} on the CPU" in messages
 
 
