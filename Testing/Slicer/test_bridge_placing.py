@@ -158,7 +158,7 @@ def test_the_confidence_lies_over_the_scan_and_marks_what_is_unsure(scan, result
 def test_how_it_was_made_is_kept_with_the_node(scan, result):
     report = {
         "made_by": {"versions": {"sslfewshot": "1.2", "torch": "2.9"}, "date": "2026-01-02T03:04:05Z"},
-        "segmenter": {"method": "knn", "descriptor": {"kind": "gvdiff"}, "settings": {"k": 21}},
+        "segmenter": {"method": "knn", "descriptor": {"name": "gvdiff", "seed": 0}, "settings": {"k": 21}},
         "device": "cpu",
         "support": [{"image": "DOE^JOHN.nrrd", "labels": "x.seg.nrrd"}],
         "segments": [{"name": "Liver"}],
@@ -166,8 +166,8 @@ def test_how_it_was_made_is_kept_with_the_node(scan, result):
     node = segmentation_of(place_result(result, scan, provenance=provenance_of(report)))
     kept = {key: node.GetAttribute(f"SSLFewShot.{key}") for key in ("Version", "Method", "Date", "Supports")}
     assert kept == {"Version": "1.2", "Method": "knn", "Date": "2026-01-02T03:04:05Z", "Supports": "1"}
-    assert "gvdiff" in node.GetAttribute("SSLFewShot.Model")
-    assert "21" in node.GetAttribute("SSLFewShot.Settings")
+    assert node.GetAttribute("SSLFewShot.Model") == "gvdiff"
+    assert node.GetAttribute("SSLFewShot.Settings") == '{"k": 21}'
     assert not any("DOE" in text for text in provenance_of(report).values())
 
 
@@ -258,6 +258,34 @@ def test_undo_of_a_new_node_leaves_the_scene_as_it_was(scan, result):
     placed.undo()
     placed.undo()
     assert there() == before
+
+
+def test_undo_leaves_what_the_user_added_to_the_new_node_meanwhile(scan, result):
+    placed = place_result(result, scan)
+    node = segmentation_of(placed)
+    own = np.zeros_like(blobs())
+    own[:2, :2, :2] = 1
+    add_segmentation(own, GRID, {1: "mine"}, node=node)
+    placed.undo()
+    assert [s.name for s in list_segments(node)] == ["mine"]
+    assert np.array_equal(segment_array(node, "Id_mine", scan), own > 0)
+
+
+def test_undo_leaves_a_segment_that_was_painted_into_the_results_labelmap(scan, result):
+    # The Segment Editor puts a new segment into a labelmap where it overlaps none.
+    placed = place_result(result, scan)
+    node = segmentation_of(placed)
+    image = node.GetSegmentation().GetSegment(placed.segment_ids["Liver"]).GetRepresentation("Binary labelmap")
+    segment = slicer.vtkSegment()
+    segment.SetName("painted")
+    segment.SetLabelValue(3)
+    segment.AddRepresentation("Binary labelmap", image)
+    node.GetSegmentation().RemoveSegment(placed.segment_ids["脾"])
+    node.GetSegmentation().AddSegment(segment, "painted")
+    painted = segment_array(node, "painted", scan)
+    placed.undo()
+    assert [s.name for s in list_segments(node)] == ["painted"]
+    assert np.array_equal(segment_array(node, "painted", scan), painted)
 
 
 def test_one_step_of_the_scenes_undo_takes_the_result_out(scan, result):

@@ -29,11 +29,8 @@ def add_confidence(confidence: np.ndarray, volume, name: str):
     scalars = numpy_support.numpy_to_vtk(voxels.reshape(-1), deep=False)
     scalars.SetName("confidence")
     image.GetPointData().SetScalars(scalars)
-    node.SetIJKToRASMatrix(matrix_of_array(own_geometry(volume)))
-    node.SetAndObserveImageData(image)
-    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
+    # The display node comes first: one that is made for an image looks at all of its voxels for a window.
+    display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(0.0, 1.0)
     display.SetAutoThreshold(False)
@@ -42,6 +39,10 @@ def add_confidence(confidence: np.ndarray, volume, name: str):
     colours = next((c for c in _COLOURS if slicer.mrmlScene.GetNodeByID(c)), None)
     if colours:
         display.SetAndObserveColorNodeID(colours)
+    node.SetAndObserveDisplayNodeID(display.GetID())
+    node.SetIJKToRASMatrix(matrix_of_array(own_geometry(volume)))
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    node.SetAndObserveImageData(image)
     return node
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import slicer
 
+from SSLFewShotSlicer.bridge.labelmaps import Replaced, put_back, recreate_surfaces, remove_segments
+
 
 @dataclass
 class PlacedResult:
@@ -24,7 +26,7 @@ class PlacedResult:
     empty: list[str] = field(default_factory=list)
     _new_node: bool = field(default=True, repr=False)
     _added: list[str] = field(default_factory=list, repr=False)
-    _before: dict[str, tuple] = field(default_factory=dict, repr=False)
+    _replaced: Replaced | None = field(default=None, repr=False)
 
     def follow_scene_undo(self) -> None:
         """Let the scene's own undo take the new nodes out: it passes over nodes that have not asked for it."""
@@ -36,52 +38,24 @@ class PlacedResult:
     def undo(self) -> None:
         """Take the result out of the scene, and put back what it replaced; what the user removed stays removed."""
         scene = slicer.mrmlScene
-        for node_id in filter(None, (self.confidence_id, self.segmentation_id if self._new_node else None)):
-            node = scene.GetNodeByID(node_id)
-            if node is not None:
-                _remove(node)
+        confidence = scene.GetNodeByID(self.confidence_id) if self.confidence_id else None
+        if confidence is not None:
+            _remove(confidence)
         self.confidence_id = None
-        node = None if self._new_node else scene.GetNodeByID(self.segmentation_id)
+        node = scene.GetNodeByID(self.segmentation_id)
         if node is not None:
-            contents = node.GetSegmentation()
-            for segment_id in self._added:
-                if contents.GetSegment(segment_id) is not None:
-                    contents.RemoveSegment(segment_id)
-            for segment_id, (image, value) in self._before.items():
-                if contents.GetSegment(segment_id) is not None:
-                    set_labelmap(node, segment_id, image, value)
-            if self._before:
+            remove_segments(node, self._added)
+            if self._replaced is not None:
+                put_back(node, self._replaced)
                 recreate_surfaces(node)
-        self._added, self._before = [], {}
+            if self._new_node and not node.GetSegmentation().GetNumberOfSegments():
+                _remove(node)
+        self._added, self._replaced = [], None
 
 
 def _remove(node) -> None:
     """Remove a node with what was made for it alone: a scene keeps the display node of a node that goes."""
-    scene = slicer.mrmlScene
-    for number in reversed(range(node.GetNumberOfDisplayNodes())):
-        if node.GetNthDisplayNode(number) is not None:
-            scene.RemoveNode(node.GetNthDisplayNode(number))
-    scene.RemoveNode(node)
-
-
-def set_labelmap(node, segment_id: str, image, value: int) -> tuple:
-    """Give a segment another binary labelmap; neighbours that shared its old one keep theirs.
-
-    Returns (labelmap, value) that it had, with no voxel of any other segment.
-    """
-    contents = node.GetSegmentation()
-    kind = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    contents.SeparateSegmentLabelmap(segment_id)
-    segment = contents.GetSegment(segment_id)
-    before = segment.GetRepresentation(kind), int(segment.GetLabelValue())
-    segment.SetLabelValue(value)
-    segment.AddRepresentation(kind, image)
-    return before
-
-
-def recreate_surfaces(node) -> None:
-    """Make the closed surfaces of a segmentation anew, when it has any."""
-    kind = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
-    if node.GetSegmentation().ContainsRepresentation(kind):
-        node.GetSegmentation().RemoveRepresentation(kind)
-        node.CreateClosedSurfaceRepresentation()
+    displays = [node.GetNthDisplayNode(number) for number in range(node.GetNumberOfDisplayNodes())]
+    for each in (node, *displays):
+        if each is not None:
+            slicer.mrmlScene.RemoveNode(each)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import slicer
-from vtk.util import numpy_support
 
 from SSLFewShotSlicer.bridge.confidence import add_confidence
 from SSLFewShotSlicer.bridge.errors import ResultError, SegmentExistsError, SegmentsError
-from SSLFewShotSlicer.bridge.nodes import find_node, matrix_of_array, own_geometry, transform_between
-from SSLFewShotSlicer.bridge.placed import PlacedResult, recreate_surfaces, set_labelmap
+from SSLFewShotSlicer.bridge.labelmaps import labelmap_of, recreate_surfaces, replace_labelmaps
+from SSLFewShotSlicer.bridge.nodes import find_node, own_geometry, transform_between
+from SSLFewShotSlicer.bridge.placed import PlacedResult
 from SSLFewShotSlicer.bridge.results import ResultLayer, SegmentationResult
 from SSLFewShotSlicer.bridge.segment_keys import SegmentInfo
 from SSLFewShotSlicer.bridge.segments import list_segments
@@ -190,20 +190,20 @@ def _fill(
         contents.SetSourceRepresentationName(kind)
     where = {id(s): (number, value) for number, layer in enumerate(result.layers) for value, s in layer.segments}
     shared = [None] * len(result.layers)
+    changes = {}
     for plan in plans:
         number, value = where[id(plan.segment)]
         layer = result.layers[number]
         if plan.replaces:
             # On its own: a labelmap that is shared with segments of another origin is easily damaged.
-            alone = _labelmap(layer, geometry, only=value)
-            placed._before[plan.replaces] = set_labelmap(node, plan.replaces, alone, value)
+            changes[plan.replaces] = _labelmap(layer, geometry, [value]), value
             placed.replaced.append(plan.name)
             placed.segment_ids[plan.segment.name] = plan.replaces
             continue
         if shared[number] is None:
             adding = {id(p.segment) for p in plans if not p.replaces}
             values = [v for v, s in layer.segments if id(s) in adding]
-            shared[number] = _labelmap(layer, geometry, only=values)
+            shared[number] = _labelmap(layer, geometry, values)
         segment = slicer.vtkSegment()
         segment.SetName(plan.name)
         segment.SetColor(*plan.segment.colour)
@@ -220,18 +220,20 @@ def _fill(
         placed.segment_ids[plan.segment.name] = segment_id
         if plan.name != plan.segment.name:
             placed.renamed[plan.segment.name] = plan.name
-    if placed._before:
+    if changes:
+        placed._replaced = replace_labelmaps(node, changes)
         recreate_surfaces(node)
 
 
-def _labelmap(layer: ResultLayer, geometry: np.ndarray, only):
-    """The VTK labelmap of some values of a layer, in its place."""
-    labels = np.where(np.isin(layer.labels, only), layer.labels, 0).astype(layer.labels.dtype)
-    image = slicer.vtkOrientedImageData()
-    extent = [bound for low, n in zip(layer.corner[::-1], labels.shape[::-1]) for bound in (low, low + n - 1)]
-    image.SetExtent(extent)
-    image.SetGeometryFromImageToWorldMatrix(matrix_of_array(geometry))
-    scalars = numpy_support.numpy_to_vtk(labels.reshape(-1), deep=True)
-    scalars.SetName("ImageScalars")
-    image.GetPointData().SetScalars(scalars)
-    return image
+def _labelmap(layer: ResultLayer, geometry: np.ndarray, values: list[int]):
+    """The VTK labelmap of some values of a layer, in its place; it has voxels of its own."""
+    corner, labels = layer.corner, layer.labels
+    if len(values) == 1:
+        box = layer.boxes.get(values[0], (slice(0, 1),) * 3)
+        corner = tuple(low + part.start for low, part in zip(corner, box))
+        labels = labels[box] * (labels[box] == values[0])
+    elif len(values) < len(layer.segments):
+        lookup = np.zeros(max(value for value, _ in layer.segments) + 1, labels.dtype)
+        lookup[values] = values
+        labels = lookup[labels]
+    return labelmap_of(labels, corner, geometry)

@@ -17,11 +17,13 @@ class ResultLayer:
     """A box of labels that do not overlap.
 
     labels: (K, J, I) uint8 or int16; corner: (k, j, i) of its first voxel; segments: (value, segment).
+    boxes: value → its part of `labels`, for the values that occur. All found beforehand, beside the main thread.
     """
 
     labels: np.ndarray = field(repr=False)
     corner: tuple[int, int, int]
     segments: tuple[tuple[int, SegmentInfo], ...]
+    boxes: dict[int, tuple[slice, slice, slice]] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class SegmentationResult:
     @property
     def empty(self) -> list[str]:
         """Names of the segments of which not one voxel was found."""
-        found = {s.name for layer in self.layers for v, s in layer.segments if (layer.labels == v).any()}
+        found = {s.name for layer in self.layers for value, s in layer.segments if value in layer.boxes}
         return [segment.name for segment in self.segments if segment.name not in found]
 
 
@@ -75,13 +77,32 @@ def read_result(segmentation: Path, confidence: Path | None = None) -> Segmentat
 
 def _cropped(labels: np.ndarray, segments: tuple[tuple[int, SegmentInfo], ...]) -> ResultLayer:
     """The box around the labels of a layer, in a type that VTK takes for labels; one voxel when there is none."""
+    where = _box(labels != 0) or (slice(0, 1),) * 3
+    part = labels[where]
+    # Values that belong to no segment become background.
+    kind = np.uint8 if max((value for value, _ in segments), default=1) < 256 else np.int16
+    lookup = np.zeros(max(int(part.max()), *(value for value, _ in segments), 1) + 1, kind)
+    for value, _ in segments:
+        lookup[value] = value
+    box = lookup[part]
+    planes = [set(np.flatnonzero(np.bincount(plane.ravel(), minlength=1))) for plane in box]
+    boxes = {}
+    for value, _ in segments:
+        there = [number for number, found in enumerate(planes) if value in found]
+        if there:
+            first = there[0]
+            _, *across = _box(box[first : there[-1] + 1] == value)
+            boxes[value] = (slice(first, there[-1] + 1), *across)
+    return ResultLayer(box, tuple(w.start for w in where), segments, boxes)
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice, slice] | None:
+    """The smallest box around the voxels of a mask, None when there are none."""
     where = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
-        there = np.flatnonzero(labels.any(axis=others))
-        where.append(slice(int(there[0]), int(there[-1]) + 1) if len(there) else slice(0, 1))
-    kind = np.uint8 if max((value for value, _ in segments), default=1) < 256 else np.int16
-    part = labels[tuple(where)]
-    known = np.isin(part, [value for value, _ in segments])
-    box = np.where(known, part, 0).astype(kind)
-    return ResultLayer(box, tuple(w.start for w in where), segments)
+        there = np.flatnonzero(mask.any(axis=others))
+        if not len(there):
+            return None
+        where.append(slice(int(there[0]), int(there[-1]) + 1))
+    return tuple(where)
