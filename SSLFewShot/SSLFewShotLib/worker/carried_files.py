@@ -108,7 +108,7 @@ class CarriedFiles:
             file.seek(offset)
             piece = file.read(length)
         return {
-            "data": packed(piece),
+            "data": packed(piece, level=0 if path.endswith(".gz") else 1),
             "size": status.st_size,
             "sha256": sha256,
             "last": offset + len(piece) >= status.st_size,

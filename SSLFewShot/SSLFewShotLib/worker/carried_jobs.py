@@ -113,9 +113,8 @@ class CarriedJobs:
             raise
         finally:
             if self._is_there(folder):
-                with contextlib.suppress(WorkerError):
-                    for path in used:
-                        self.carrier.remove(path)
+                for path in used:  # not waited for: it comes after all that was sent before
+                    self._client.request("files/remove", {"path": path})
         if method == "support/set":
             self._supports[answer["support"]] = folder, dict(params)
         report(1.0, "done", None)

@@ -153,10 +153,12 @@ class Carrier:
             while sending:
                 answer = sending.popleft().result()
                 tell(answer["received"])
-        finally:
+        except WorkerError:
+            # What is on its way still has to be refused before the file can be begun again.
             for request in sending:
                 with contextlib.suppress(WorkerError):
                     request.result()
+            raise
         return answer["path"]
 
     def _fetched(self, remote: str, file: Any, on_bytes: OnBytes | None) -> bool:
@@ -171,27 +173,22 @@ class Carrier:
             asked_for += PIECE
 
         ask()
-        try:
-            while asked:
-                answer = asked.popleft().result()
-                if (size, sha256) != (answer["size"], answer["sha256"]) and size is not None:
-                    return False
-                size, sha256 = answer["size"], answer["sha256"]
-                try:
-                    piece = unpacked(answer["data"])
-                except InputError:
-                    return False
-                file.write(piece)
-                total.update(piece)
-                offset += len(piece)
-                if on_bytes is not None:
-                    on_bytes(offset, size)
-                while asked_for < size and len(asked) < AHEAD:
-                    ask()
-        finally:
-            for request in asked:
-                with contextlib.suppress(WorkerError):
-                    request.result()
+        while asked:
+            answer = asked.popleft().result()
+            if (size, sha256) != (answer["size"], answer["sha256"]) and size is not None:
+                return False
+            size, sha256 = answer["size"], answer["sha256"]
+            try:
+                piece = unpacked(answer["data"])
+            except InputError:
+                return False
+            file.write(piece)
+            total.update(piece)
+            offset += len(piece)
+            if on_bytes is not None:
+                on_bytes(offset, size)
+            while asked_for < size and len(asked) < AHEAD:
+                ask()
         return offset == size and total.hexdigest() == sha256
 
 
