@@ -52,16 +52,52 @@ def test_with_none_nothing_is_chosen_by_itself(slicer, selector):
     assert selector.currentNode() is None and selector.currentNodeID == ""
 
 
-def test_without_none_the_first_node_is_chosen(slicer):
+def without_none(slicer, add_enabled):
     selector = slicer.qMRMLNodeComboBox()
     selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.addEnabled = add_enabled
+    selector.removeEnabled = False
+    return selector
+
+
+def test_without_none_the_first_node_of_a_scene_is_chosen(slicer):
+    first = add(slicer)
+    add(slicer, "b")
+    selector = without_none(slicer, add_enabled=True)
     selector.setMRMLScene(slicer.mrmlScene)
-    seen = []
+    assert selector.currentNode() is first
+
+
+def test_a_node_that_comes_into_an_entirely_empty_list_is_chosen(slicer):
+    selector, seen = without_none(slicer, add_enabled=False), []
+    selector.setMRMLScene(slicer.mrmlScene)
     selector.connect("currentNodeChanged(vtkMRMLNode*)", seen.append)
     node = add(slicer)
     add(slicer, "b")
+    assert selector.currentNode() is node and seen == [node]
+
+
+def test_a_node_that_comes_into_a_list_with_actions_is_not_chosen(slicer):
+    selector = without_none(slicer, add_enabled=True)
+    selector.setMRMLScene(slicer.mrmlScene)
+    add(slicer)
+    assert selector.currentNode() is None
+
+
+def test_when_the_chosen_node_goes_the_one_before_it_is_chosen(slicer, selector):
+    first, second = add(slicer, "1"), add(slicer, "2")
+    selector.setCurrentNode(second)
+    slicer.mrmlScene.RemoveNode(second)
+    assert selector.currentNode() is first
+    slicer.mrmlScene.RemoveNode(first)
+    assert selector.currentNode() is None
+
+
+def test_a_node_asked_for_before_the_scene_is_there_is_chosen_then(slicer):
+    node, selector = add(slicer), without_none(slicer, add_enabled=True)
+    selector.setCurrentNodeID(node.GetID())
+    selector.setMRMLScene(slicer.mrmlScene)
     assert selector.currentNode() is node
-    assert seen == [node]
 
 
 def test_both_signals_of_a_changed_node_come(slicer, selector):

@@ -5,7 +5,9 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QInputDialog, QSizePolicy, QWidget
 
 from ..qt_names import stands_for
+from ..widgets.combos import ComboBox
 from .node_filter import NodeFilter
+from .node_settings import NodeSettings
 from .watching import Watch
 
 NODE_ID = Qt.UserRole + 1
@@ -24,7 +26,7 @@ NODE_SIGNALS = {
 
 
 @stands_for("qMRMLNodeComboBox", NODE_SIGNALS)
-class NodeComboBox(QWidget):
+class NodeComboBox(NodeSettings, QWidget):
     currentNodeChanged = Signal(object)
     currentNodeIsThere = Signal(bool)
     currentNodeIDChanged = Signal(str)
@@ -45,14 +47,15 @@ class NodeComboBox(QWidget):
         self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
         self.filter = NodeFilter()
         self._scene, self._current_id, self._watch, self._node_watch = None, None, Watch(self), Watch(self)
+        self._rows, self._requested = [], None
         self._none_enabled, self._none_display, self._base_name, self._singleton_tag = False, "None", "", ""
         self._add, self._remove, self._edit, self._rename, self._select_new = True, True, False, False, True
         self._type_labels, self._menu_actions, self._updating = {}, [], False
         self.combo.activated.connect(self._on_activated)
-        self.combo.setEnabled(False)
+        self.setEnabled(False)
 
     def _make_combo(self):
-        combo = QComboBox(self)
+        combo = ComboBox(self)
         combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
         combo.setMinimumContentsLength(8)
         return combo
@@ -66,15 +69,23 @@ class NodeComboBox(QWidget):
         if scene is self._scene:
             return
         self._watch.stop()
-        self._scene = scene
-        self.combo.setEnabled(scene is not None)
+        wanted, self._requested = self._current_id or self._requested, None
+        self._scene, self._rows = scene, []
         if scene is not None:
             self._watch.observe(scene, scene.NodeAddedEvent, "on_node_added", with_node=True)
             self._watch.observe(scene, scene.NodeAboutToBeRemovedEvent, "on_node_leaving", with_node=True)
             self._watch.observe(scene, scene.NodeRemovedEvent, "refresh")
             self._watch.observe(scene, scene.EndBatchProcessEvent, "refresh")
             self._watch.observe(scene, scene.EndCloseEvent, "refresh")
-        self.refresh()
+        self._show_nodes()
+        if wanted in self._rows:
+            self._choose(wanted)
+        elif not self._none_enabled:
+            self._choose(self._rows[0] if self._rows else None)
+        else:
+            self._choose(None)
+        self._show_current()
+        self.setEnabled(scene is not None)
 
     def on_node_added(self, node):
         if self.filter.accepts(node):
@@ -86,21 +97,44 @@ class NodeComboBox(QWidget):
             self.nodeAboutToBeRemoved.emit(node)
 
     def refresh(self):
-        """Show the nodes as they are now; choose another where the current one has gone."""
+        """Show the nodes as they are now; choose another where the current one has gone.
+
+        As Qt's own combo box does for the real widget: the row before the one that has gone; and the first node
+        that comes where the list was entirely empty (no item for none, no actions).
+        """
         if self._scene is not None and self._scene.IsBatchProcessing():
             return
+        before, empty = self._rows, self.combo.count() == 0
+        self._show_nodes()
+        if self._current_id is None:
+            if empty and self._rows and not self._none_enabled:
+                self._choose(self._rows[0])
+        elif self._current_id not in self._rows:
+            self._choose(self._neighbour(before))
+        self._show_current()
+
+    def _neighbour(self, before):
+        """The node of the row before the one that has gone, None for the item for none or where nothing is left."""
+        row = before.index(self._current_id) if self._current_id in before else 0
+        if not self._none_enabled:
+            row = max(row - 1, 0)
+            return self._rows[min(row, len(self._rows) - 1)] if self._rows else None
+        return self._rows[row - 1] if 0 < row <= len(self._rows) else None
+
+    def _show_nodes(self):
         nodes = self.filter.nodes(self._scene)
+        self._rows = [node.GetID() for node in nodes]
         self._node_watch.stop()
         for node in nodes:
             self._node_watch.observe(node, vtk.vtkCommand.ModifiedEvent, "on_node_modified")
         self._fill(nodes)
-        ids = [node.GetID() for node in nodes]
-        if self._current_id not in ids:
-            self._choose(None if self._none_enabled or not ids else ids[0])
-        self._show_current()
 
     def _fill(self, nodes):
         self.combo.blockSignals(True)
+        if isinstance(self.combo, ComboBox):
+            self.combo.setDefaultText(
+                f"Select a {self.nodeTypeLabel(self.filter.types[0] if self.filter.types else '')}"
+            )
         self.combo.clear()
         if self._none_enabled:
             self.combo.addItem(self._none_display)
@@ -119,17 +153,14 @@ class NodeComboBox(QWidget):
         self.combo.setItemData(self.combo.count() - 1, node.GetID(), NODE_ID)
 
     def _actions(self):
-        found = []
-        there = self.currentNode() is not None
-        label = self.nodeTypeLabel(self.filter.types[0]) if self.filter.types else ""
-        if there and self._rename:
-            found.append((f"Rename current {label}", "rename"))
-        if there and self._edit:
-            found.append((f"Edit current {label}", "edit"))
-        if there and self._remove:
-            found.append((f"Delete current {label}", "remove"))
-        if self._add:
-            found += [(f"Create new {self.nodeTypeLabel(kind)}", f"add:{kind}") for kind in self.filter.types]
+        if self._scene is None:
+            return []
+        types = self.filter.types
+        label = self.nodeTypeLabel(types[0]) if len(types) == 1 else "node"
+        found = [(f"Rename current {label}", "rename")] if self._rename else []
+        found += [(f"Edit current {label}", "edit")] if self._edit else []
+        found += [(f"Create new {self.nodeTypeLabel(kind)}", f"add:{kind}") for kind in types if self._add]
+        found += [(f"Delete current {label}", "remove")] if self._remove else []
         return found + [(action.text(), action) for action in self._menu_actions]
 
     def on_node_modified(self):
@@ -155,11 +186,10 @@ class NodeComboBox(QWidget):
         self.setCurrentNodeID(node if isinstance(node, str) else node.GetID() if node is not None else "")
 
     def setCurrentNodeID(self, node_id):
-        if node_id and node_id not in [self.combo.itemData(row, NODE_ID) for row in range(self.combo.count())]:
-            node_id = None  # as in Slicer: a node that is not shown cannot be chosen
-        if not node_id and not self._none_enabled and self._scene is not None and self.nodeCount():
-            node_id = None
-        self._choose(node_id or None)
+        if self._scene is None:
+            self._requested = node_id or None
+            return
+        self._choose(node_id if node_id in self._rows else None)  # a node that is not shown cannot be chosen
         self._show_current()
 
     def _choose(self, node_id):
@@ -196,7 +226,6 @@ class NodeComboBox(QWidget):
         if action is None:
             self._choose(self.combo.itemData(index, NODE_ID))
             self.nodeActivated.emit(self.currentNode())
-            self._fill(self.filter.nodes(self._scene))
         elif isinstance(action, str) and action.startswith("add:"):
             node = self.addNode(action[4:])
             self.nodeAddedByUserAction.emit(node)
@@ -210,6 +239,8 @@ class NodeComboBox(QWidget):
 
     def addNode(self, node_type=None):
         node_type = node_type or (self.filter.types[0] if self.filter.types else "")
+        if node_type not in self.filter.types:
+            return None
         node = self._scene.CreateNodeByClass(node_type)
         if node is None:
             return None
@@ -241,96 +272,3 @@ class NodeComboBox(QWidget):
     def editCurrentNode(self):
         if self.currentNode() is not None:
             self.nodeAboutToBeEdited.emit(self.currentNode())
-
-    # Settings
-
-    def nodeTypes(self):
-        return self.filter.types
-
-    def setNodeTypes(self, types):
-        self.filter.types = list(types)
-        self.refresh()
-
-    def hideChildNodeTypes(self):
-        return self.filter.hidden_types
-
-    def setHideChildNodeTypes(self, types):
-        self.filter.hidden_types = list(types)
-        self.refresh()
-
-    def showChildNodeTypes(self):
-        return self.filter.show_children
-
-    def setShowChildNodeTypes(self, show):
-        self.filter.show_children = show
-        self.refresh()
-
-    def showHidden(self):
-        return self.filter.show_hidden
-
-    def setShowHidden(self, show):
-        self.filter.show_hidden = show
-        self.refresh()
-
-    def addAttribute(self, node_type, name, value=None):
-        self.filter.add_attribute(node_type, name, value)
-        self.refresh()
-
-    def removeAttribute(self, node_type, name):
-        self.filter.remove_attribute(node_type, name)
-        self.refresh()
-
-    def noneEnabled(self):
-        return self._none_enabled
-
-    def setNoneEnabled(self, enabled):
-        self._none_enabled = enabled
-        self.refresh()
-
-    def noneDisplay(self):
-        return self._none_display
-
-    def setNoneDisplay(self, text):
-        self._none_display = text
-        self.refresh()
-
-    def nodeTypeLabel(self, node_type):
-        if node_type in self._type_labels:
-            return self._type_labels[node_type]
-        return (self._scene.GetTypeDisplayNameByClassName(node_type) if self._scene else "") or node_type
-
-    def setNodeTypeLabel(self, label, node_type):
-        self._type_labels[node_type] = label
-        self.refresh()
-
-    def addMenuAction(self, action):
-        self._menu_actions.append(action)
-        self.refresh()
-
-    def sizeAdjustPolicy(self):
-        return self.combo.sizeAdjustPolicy()
-
-    def setSizeAdjustPolicy(self, policy):
-        self.combo.setSizeAdjustPolicy(policy)
-
-
-def _plain_setting(name, attribute):
-    """Getter and setter of a setting that only the list of actions depends on."""
-
-    def read(self):
-        return getattr(self, attribute)
-
-    def write(self, value):
-        setattr(self, attribute, value)
-        self.refresh()
-
-    setattr(NodeComboBox, name, read)
-    setattr(NodeComboBox, f"set{name[0].upper()}{name[1:]}", write)
-
-
-for _name, _attribute in (
-    ("addEnabled", "_add"), ("removeEnabled", "_remove"), ("editEnabled", "_edit"), ("renameEnabled", "_rename"),
-    ("selectNodeUponCreation", "_select_new"), ("baseName", "_base_name"),
-    ("interactionNodeSingletonTag", "_singleton_tag"),
-):  # fmt: skip
-    _plain_setting(_name, _attribute)

@@ -11,13 +11,7 @@ STEPS = 10000
 
 
 class _Spin(QDoubleSpinBox):
-    """Takes infinite limits, as CTK's does; Qt's own is bound to doubles that can be written."""
-
-    def setMinimum(self, value):
-        super().setMinimum(max(value, -1e15))
-
-    def setMaximum(self, value):
-        super().setMaximum(min(value, 1e15))
+    """Takes infinite limits without asking for the room to write them."""
 
     def sizeHint(self):
         hint = super().sizeHint()

@@ -164,7 +164,7 @@ class DirectoryButton(QWidget):
         return self._directory
 
     def setDirectory(self, directory):
-        directory = os.path.abspath(directory)
+        directory = os.path.abspath(directory) if directory not in ("", ".") else directory
         changed = directory != self._directory
         self._directory = directory
         self._button.setText(self._text or directory)
