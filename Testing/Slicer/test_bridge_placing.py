@@ -338,6 +338,22 @@ def test_a_scene_that_was_closed_meanwhile_stays_empty(scan, result):
     assert slicer.mrmlScene.GetNumberOfNodes() == count
 
 
+def test_another_scene_whose_nodes_have_the_same_ids_is_not_taken_for_the_first(scan, result):
+    source, node_id = take_volume(scan), scan.GetID()
+    placed = place_result(result, source)
+    slicer.mrmlScene.Clear(0)
+    other = add_volume(np.zeros(blobs().shape, np.int16), GRID, "scan")
+    kept = add_segmentation(blobs(), GRID, NAMES, "kept")
+    assert other.GetID() == node_id
+    assert kept.GetID() == "vtkMRMLSegmentationNode1"
+    assert source.changed()
+    with pytest.raises(NodeGoneError, match="scan: is no longer in the scene"):
+        place_result(result, source)
+    before = there()
+    placed.undo()
+    assert there() == before
+
+
 def test_a_segmentation_that_was_deleted_meanwhile_is_named_and_nothing_is_added(scan, result, own):
     node, _ = own
     node_id = node.GetID()

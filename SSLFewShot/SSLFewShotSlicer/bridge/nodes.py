@@ -32,11 +32,38 @@ def find_node(node, class_name: str = "vtkMRMLNode", name: str = ""):
     node_id = node if isinstance(node, str) else node.GetID()
     found = slicer.mrmlScene.GetNodeByID(node_id) if node_id else None
     if found is None or not (isinstance(node, str) or found is node):
-        called = name or (node if isinstance(node, str) else node.GetName()) or what
-        raise NodeGoneError(f"{called}: is no longer in the scene; choose {what} again")
+        raise NodeGoneError(_gone(name or (node if isinstance(node, str) else node.GetName()) or what, what))
     if not found.IsA(class_name):
         raise UnusableNodeError(f"{found.GetName()}: {what} was expected, this is a {found.GetNodeTagName()}")
     return found
+
+
+class NodeReference:
+    """One node, looked up again by its ID, and no other: a scene opened later gives out the same IDs anew."""
+
+    def __init__(self, node):
+        self.node_id = node.GetID()
+        self.name = node.GetName() or ""
+        self._weak = vtk.vtkWeakReference()
+        self._weak.Set(node)
+
+    def find(self, class_name: str = "vtkMRMLNode"):
+        """The node. Raises NodeGoneError when it is no longer in the scene."""
+        found = find_node(self.node_id, class_name, self.name)
+        if found is not self._weak.Get():
+            raise NodeGoneError(_gone(self.name or self.node_id, _WHAT.get(class_name, "a node")))
+        return found
+
+    def find_or_none(self):
+        """The node, None when it is no longer in the scene."""
+        try:
+            return self.find()
+        except NodeGoneError:
+            return None
+
+
+def _gone(name: str, what: str) -> str:
+    return f"{name}: is no longer in the scene; choose {what} again"
 
 
 def array_of_matrix(matrix: vtk.vtkMatrix4x4) -> np.ndarray:

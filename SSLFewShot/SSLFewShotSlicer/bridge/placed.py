@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import slicer
 
 from SSLFewShotSlicer.bridge.labelmaps import Replaced, put_back, recreate_surfaces, remove_segments
+from SSLFewShotSlicer.bridge.nodes import NodeReference
 
 
 @dataclass
@@ -18,8 +19,8 @@ class PlacedResult:
     of which nothing was found.
     """
 
-    segmentation_id: str
-    confidence_id: str | None = None
+    segmentation: NodeReference
+    confidence: NodeReference | None = None
     segment_ids: dict[str, str] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
@@ -28,21 +29,30 @@ class PlacedResult:
     _added: list[str] = field(default_factory=list, repr=False)
     _replaced: Replaced | None = field(default=None, repr=False)
 
+    @property
+    def segmentation_id(self) -> str:
+        """The ID of the segmentation node."""
+        return self.segmentation.node_id
+
+    @property
+    def confidence_id(self) -> str | None:
+        """The ID of the confidence's volume node, None when there is none."""
+        return None if self.confidence is None else self.confidence.node_id
+
     def follow_scene_undo(self) -> None:
         """Let the scene's own undo take the new nodes out: it passes over nodes that have not asked for it."""
-        for node_id in filter(None, (self.confidence_id, self.segmentation_id if self._new_node else None)):
-            node = slicer.mrmlScene.GetNodeByID(node_id)
+        for reference in filter(None, (self.confidence, self.segmentation if self._new_node else None)):
+            node = reference.find()
             for each in (node, node.GetDisplayNode()):
                 each.SetUndoEnabled(True)
 
     def undo(self) -> None:
         """Take the result out of the scene, and put back what it replaced; what the user removed stays removed."""
-        scene = slicer.mrmlScene
-        confidence = scene.GetNodeByID(self.confidence_id) if self.confidence_id else None
+        confidence = None if self.confidence is None else self.confidence.find_or_none()
         if confidence is not None:
             _remove(confidence)
-        self.confidence_id = None
-        node = scene.GetNodeByID(self.segmentation_id)
+        self.confidence = None
+        node = self.segmentation.find_or_none()
         if node is not None:
             remove_segments(node, self._added)
             if self._replaced is not None:

@@ -10,7 +10,7 @@ import slicer
 from SSLFewShotSlicer.bridge.confidence import add_confidence
 from SSLFewShotSlicer.bridge.errors import ResultError, SegmentExistsError, SegmentsError
 from SSLFewShotSlicer.bridge.labelmaps import labelmap_of, recreate_surfaces, replace_labelmaps
-from SSLFewShotSlicer.bridge.nodes import find_node, own_geometry, transform_between
+from SSLFewShotSlicer.bridge.nodes import NodeReference, find_node, own_geometry, transform_between
 from SSLFewShotSlicer.bridge.placed import PlacedResult
 from SSLFewShotSlicer.bridge.results import ResultLayer, SegmentationResult
 from SSLFewShotSlicer.bridge.segment_keys import SegmentInfo
@@ -69,13 +69,13 @@ def place_result(
         slicer.mrmlScene.SaveStateForUndo()
     new = segmentation is None
     segmentation = _new_segmentation(node, name) if new else segmentation
-    placed = PlacedResult(segmentation.GetID(), empty=result.empty, _new_node=new)
+    placed = PlacedResult(NodeReference(segmentation), empty=result.empty, _new_node=new)
     modifying = segmentation.StartModify()
     try:
         _fill(segmentation, result, plans, geometry, placed)
         if with_confidence and result.confidence is not None:
             shown = add_confidence(result.confidence, node, f"{node.GetName()} confidence")
-            placed.confidence_id = shown.GetID()
+            placed.confidence = NodeReference(shown)
             segmentation.SetNodeReferenceID("SSLFewShot.confidence", shown.GetID())
         for key, text in (provenance or {}).items():
             segmentation.SetAttribute(key, text)
@@ -94,9 +94,8 @@ def place_result(
 def _target_volume(result: SegmentationResult, volume):
     """The volume's node, once the result fits it."""
     source = volume if isinstance(volume, VolumeSource) else None
-    node = find_node(
-        volume if source is None else source.node_id, "vtkMRMLScalarVolumeNode", source.name if source else ""
-    )
+    kind = "vtkMRMLScalarVolumeNode"
+    node = find_node(volume, kind) if source is None else source.reference.find(kind)
     image = node.GetImageData()
     if image is None or image.GetDimensions()[::-1] != result.shape:
         raise ResultError(

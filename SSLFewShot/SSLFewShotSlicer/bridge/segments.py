@@ -99,7 +99,7 @@ def take_segments(segmentation, volume, segment_ids=None, visible_only: bool = F
     """
     node = find_node(segmentation, "vtkMRMLSegmentationNode")
     source = volume if isinstance(volume, VolumeSource) else take_volume(volume)
-    volume_node = find_node(source.node_id, "vtkMRMLVolumeNode", source.name)
+    volume_node = source.reference.find("vtkMRMLVolumeNode")
     name = node.GetName() or "the segmentation"
     chosen = _chosen(list_segments(node), name, segment_ids, visible_only)
     reader = SegmentReader(

@@ -20,7 +20,13 @@ import slicer
 from vtk.util import numpy_support
 
 from SSLFewShotSlicer.bridge.errors import NodeGoneError, UnusableNodeError
-from SSLFewShotSlicer.bridge.nodes import find_node, has_linear_parents, linear_to_world, own_geometry
+from SSLFewShotSlicer.bridge.nodes import (
+    NodeReference,
+    find_node,
+    has_linear_parents,
+    linear_to_world,
+    own_geometry,
+)
 from SSLFewShotSlicer.bridge.nrrd import NrrdImage, storable, write_nrrd
 
 _HOUNSFIELD = "[hnsf'U]"
@@ -35,7 +41,7 @@ class VolumeSource:
     notes: plain sentences that the user should read.
     """
 
-    node_id: str
+    reference: NodeReference = field(repr=False)
     name: str
     modality: str
     array: np.ndarray = field(repr=False)
@@ -43,6 +49,11 @@ class VolumeSource:
     seen_geometry: np.ndarray = field(repr=False)
     notes: list[str] = field(default_factory=list)
     image_time: int = 0
+
+    @property
+    def node_id(self) -> str:
+        """The ID of the node."""
+        return self.reference.node_id
 
     def write(self, path: Path) -> None:
         """Write the NRRD. Any thread.
@@ -56,7 +67,7 @@ class VolumeSource:
     def changed(self) -> bool:
         """Whether the node has other voxels or another grid than when it was taken, or is gone. Main thread."""
         try:
-            node = find_node(self.node_id, "vtkMRMLScalarVolumeNode", self.name)
+            node = self.reference.find("vtkMRMLScalarVolumeNode")
         except NodeGoneError:
             return True
         return (
@@ -97,7 +108,7 @@ def take_volume(volume) -> VolumeSource:
         )
     if not np.isfinite(seen).all() or abs(np.linalg.det(seen[:3, :3])) < 1e-12:
         raise UnusableNodeError(f"{name}: its transform makes it flat; correct the transform or remove it")
-    return VolumeSource(node.GetID(), name, modality_of(node), array, own, seen, notes, image.GetMTime())
+    return VolumeSource(NodeReference(node), name, modality_of(node), array, own, seen, notes, image.GetMTime())
 
 
 def modality_of(volume) -> str:
