@@ -17,6 +17,7 @@ from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.phantoms import write_cohort
 from SSLFewShotLib.models import ModelStore, load_model
 from SSLFewShotLib.worker import pretraining, process_tree
+from SSLFewShotLib.worker.client import WorkerClient
 from SSLFewShotLib.worker.detached import identity, is_alive, start_detached
 from SSLFewShotLib.worker.handler import checked
 from SSLFewShotLib.worker.pretraining import HANDLERS
@@ -177,6 +178,26 @@ def test_a_killed_training_shows_as_failed_with_its_last_words_and_can_be_resume
     assert wait_for(job, ended)["state"] == "stopped"
     asked("remove", job=job)
     assert not (tmp_path / "model.training").exists() and not (jobs / job).exists()
+
+
+@pytest.mark.slow
+def test_an_application_starts_a_training_through_its_worker_and_another_session_stops_it(scans, tmp_path):
+    params = {"folder": str(scans), "output": str(tmp_path / "model"), "iterations": LONG, "method": "reg2d",
+              "batch_size": 2, "extent_mm": 400.0, "device": "cpu"}  # fmt: skip
+    command = [sys.executable, "-m", "SSLFewShotLib.worker"]
+    first = WorkerClient(command)
+    job = first.request("pretrain/start", params).result(60)["job"]
+    wait_for(job, training)
+    first.close()
+    second = WorkerClient(command)
+    try:
+        (status,) = second.request("pretrain/list").result(60)
+        assert (status["job"], status["state"]) == (job, "running")
+        second.request("pretrain/stop", {"job": job}).result(60)
+        assert wait_for(job, ended)["state"] == "stopped"
+        assert second.request("pretrain/remove", {"job": job}).result(60) == {"removed": job}
+    finally:
+        second.close()
 
 
 @pytest.mark.slow
