@@ -5,6 +5,7 @@ import pytest
 import torch
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.networks.context import D2D, D3D
+from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.pretext.doersch import CENTRE_DISTANCE, CUBE_SIDE, JITTER, Doersch
 from SSLFewShotLib.pretext.heatmap import Heatmap, offset_heatmap
 from SSLFewShotLib.pretext.methods import METHODS, make_task
@@ -201,7 +202,7 @@ def test_the_six_sides_come_equally_often():
 
 
 def test_a_method_that_is_not_known_is_refused_and_the_known_ones_are_named():
-    with pytest.raises(InputError, match="choose one of doersch, heatmap, reg2d"):
+    with pytest.raises(InputError, match="choose one of dense, doersch, heatmap, reg2d"):
         make_task("rotate", EXTENT, INTENSITY, 8)
 
 
@@ -209,10 +210,12 @@ def test_a_method_that_is_not_known_is_refused_and_the_known_ones_are_named():
 def test_only_the_encoders_are_kept_as_descriptors_and_everything_is_trained(method):
     task = make_task(method, EXTENT, INTENSITY, 2)
     kept = task.descriptor_modules()
-    assert set(kept) == ({"cube"} if method == "doersch" else set(AXIS_NAMES))
-    assert all(isinstance(module, D3D if method == "doersch" else D2D) for module in kept.values())
+    branches, network = {"doersch": ({"cube"}, D3D), "dense": ({"unet"}, UNet3d)}.get(
+        method, (set(AXIS_NAMES), D2D)
+    )
+    assert set(kept) == branches and all(isinstance(module, network) for module in kept.values())
     trained = {id(p) for p in task.modules().parameters()}
-    assert {id(p) for module in kept.values() for p in module.parameters()} < trained
+    assert {id(p) for module in kept.values() for p in module.parameters()} <= trained
 
 
 @pytest.mark.parametrize("method", METHODS)

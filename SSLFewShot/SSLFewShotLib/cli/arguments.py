@@ -95,7 +95,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         f"named and skipped. {SCANS} {EXIT_CODES}",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="with scans, in sub-folders too")
-    parser.add_argument("--method", default="heatmap", help="heatmap (default), reg2d or doersch")
+    parser.add_argument("--method", default="heatmap", help="heatmap (default), reg2d, doersch or dense")
     parser.add_argument(
         "--output",
         type=Path,
@@ -109,7 +109,10 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run")
     _add_seed(parser)
     parser.add_argument(
-        "--batch-size", type=int, default=16, metavar="N", help="pairs an iteration and axis (default 16, paper 8)"
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="pairs an iteration and axis (default 16, paper 8; dense: 1)",
     )
     parser.add_argument(
         "--learning-rate",

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from SSLFewShotLib.descriptors.context import CubicDescriptor, PlanarDescriptor, load_weights
+from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.descriptors.gvdiff import GreyValueDifferences
 from SSLFewShotLib.descriptors.joint import JointDescriptor
@@ -15,6 +16,7 @@ from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelCard, ModelStore, UnknownModelError, load_model
 from SSLFewShotLib.networks.context import D2D, D3D
+from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.pretext.planar_offset import AXIS_NAMES
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity, modality_of
@@ -74,7 +76,10 @@ def descriptor_from_model(card: ModelCard, tensors: dict, device: torch.device |
         if card.architecture["name"] == "D3D":
             encoder = load_weights(D3D(), tensors, branches[0])
             return CubicDescriptor(encoder, extent, intensity, card.name, device, modality, provenance)
-    except (KeyError, RuntimeError) as error:
+        if card.architecture["name"] == "UNet3d" and card.method == "dense":
+            network = load_weights(UNet3d(**card.architecture["settings"]), tensors, branches[0])
+            return DenseDescriptor(network, extent, intensity, card.name, device, modality, provenance)
+    except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"model {card.name}: weights and card do not fit; get the model again") from error
     raise InputError(
         f"model {card.name}: its architecture '{card.architecture['name']}' with the branches "

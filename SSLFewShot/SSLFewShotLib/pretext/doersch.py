@@ -35,6 +35,7 @@ class Doersch(PretextTask):
     """Classify on which of the six sides of the anchor cube the other cube lies (cross entropy)."""
 
     name = "doersch"
+    architecture = "D3D"
     control_metric = "accuracy"
     chance = 1 / 6
     higher_is_better = True

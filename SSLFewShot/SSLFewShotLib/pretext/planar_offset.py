@@ -52,6 +52,7 @@ class PlanarOffset(PretextTask):
     millimetres, and uniform in the central box [-0.5, 0.5]³ for normalised coordinates (the paper).
     """
 
+    architecture = "D2D"
     control_metric = "offset_error"
     higher_is_better = False
 

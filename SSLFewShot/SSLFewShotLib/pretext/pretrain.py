@@ -54,7 +54,7 @@ def pretrain(
     settings: TrainerSettings,
     source: PretrainingSource | None = None,
     extent: Extent | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
@@ -84,7 +84,7 @@ def pretrain(
         train_paths, held_out = split_held_out(paths)
         pool = ScanPool(train_paths, task.preparation)
         identity = {
-            "batch_size": batch_size,
+            "batch_size": task.batch_size,
             "extent": [extent.unit, extent.scale],
             "scans": _fingerprint(train_paths),
         }
@@ -114,7 +114,9 @@ def pretrain(
     return card
 
 
-def seeded_task(method: str, extent: Extent, intensity: Intensity, batch_size: int, seed: int) -> PretextTask:
+def seeded_task(
+    method: str, extent: Extent, intensity: Intensity, batch_size: int | None, seed: int
+) -> PretextTask:
     """A task whose networks start from `seed`, without touching the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -222,10 +224,10 @@ def _card(
         description=f"Self-supervised {task.name} pretraining on {data['scans']} unlabelled scans ({modality}).",
         method=task.name,
         architecture={
-            "name": "D3D" if "cube" in modules else "D2D",
+            "name": task.architecture,
             "branches": list(modules),
             "parameters": sum(p.numel() for module in modules.values() for p in module.parameters()),
-            "settings": {},
+            "settings": task.architecture_settings(),
         },
         preprocessing={
             "modality": modality if re.fullmatch("[A-Z]{2,8}", modality) else "any",

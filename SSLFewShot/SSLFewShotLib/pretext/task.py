@@ -24,13 +24,17 @@ class PretextTask(ABC):
     name: the method's name on the command line and in cards.
     control_metric: the metric that shows whether the task is learned; `chance` is its value by guessing and
         `higher_is_better` its sense.
+    usual_batch: pairs (or samples) an iteration.
+    architecture: what the card calls the networks that describe voxels.
     """
 
     name: str
     control_metric: str
     chance: float
     higher_is_better: bool
+    architecture: str
     preparation: Preparation
+    usual_batch: int = 16
     fraction: float = 1.0
 
     @abstractmethod
@@ -40,6 +44,10 @@ class PretextTask(ABC):
     @abstractmethod
     def descriptor_modules(self) -> dict[str, nn.Module]:
         """The part that describes voxels, by branch name."""
+
+    def architecture_settings(self) -> dict[str, Any]:
+        """What those networks are made with again."""
+        return {}
 
     @abstractmethod
     def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:

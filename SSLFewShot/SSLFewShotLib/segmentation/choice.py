@@ -23,7 +23,7 @@ METHODS = ("knn", "box")
 DEFAULT_MODEL = "xavier+gvdiff"
 """The descriptor that measured best from one support (README, Results), for any modality and size."""
 
-_PREFERENCE = ("heatmap", "reg2d", "doersch")
+_PREFERENCE = ("dense", "heatmap", "reg2d", "doersch")
 _SIZE_TOLERANCE = 1.5
 
 

@@ -58,7 +58,7 @@ START_PARAMS = {
     "device": optional(TEXT, "auto"),
     "seed": optional(WHOLE, 0),
     "keep_running": optional(FLAG, True),
-    "batch_size": optional(WHOLE, 16),
+    "batch_size": optional(WHOLE),
     "learning_rate": optional(NUMBER, 1e-3),
     "schedule": optional(one_of("cosine", "constant"), "cosine"),
     "modality": optional(TEXT),
