@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from SSLFewShotLib.worker.client import WorkerClient
 
 WORKER = shlex.join([sys.executable, "-u", "-m", "SSLFewShotLib", "worker"])
 TOY = Path(__file__).with_name("toy_worker.py")
-VOLATILE = ("seconds", "support_seconds", "date", "warm")
+VOLATILE = ("seconds", "support_seconds", "date", "modified_ns")
+"""What differs from run to run; a scan that was carried has another time of change, and the same checksum."""
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +165,41 @@ def test_an_evaluation_by_a_worker_gives_the_same_report(scans, tmp_path):
     assert files_in(tmp_path / "plain") == files_in(tmp_path / "remote")
     tables = [[line for line in o.out.splitlines() if line.startswith("|") and "box" in line] for o in outcomes]
     assert tables[0] and len(tables[0]) == len(tables[1])
+
+
+# A worker elsewhere: it sees none of the files here
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> str:
+    """The command of a worker that finds no file of the client's; what it is to read must be carried to it."""
+    code = """
+        from SSLFewShotLib.worker import server, session_methods
+        session_methods._holds = lambda probe: False
+        server.main([])
+    """
+    return shlex.join([sys.executable, "-u", "-c", textwrap.dedent(code)])
+
+
+def test_a_worker_that_shares_no_disk_gets_the_scans_and_gives_the_results(scans, support, tmp_path, elsewhere):
+    targets = scans / "pt_1_ct.nrrd", scans / "pt_2_ct.nrrd"
+    plain = sslfewshot("segment", *targets, *support, "--output", tmp_path / "plain", *BOX, "--json")
+    remote = sslfewshot(
+        "segment", *targets, *support, "--output", tmp_path / "remote", *BOX, "--json", "--worker", elsewhere
+    )
+    assert plain.code == remote.code == 0, remote.err
+    assert steady(remote.result) == steady(plain.result)
+    assert files_in(tmp_path / "remote") == files_in(tmp_path / "plain")
+    for name in files_in(tmp_path / "plain"):
+        if name.endswith(".nii.gz"):
+            assert (tmp_path / "remote" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_an_evaluation_is_refused_by_a_worker_that_shares_no_disk(scans, tmp_path, elsewhere):
+    outcome = sslfewshot(
+        "evaluate", scans, "--supports", "pt_0", "--output", tmp_path / "out", "--worker", elsewhere
+    )
+    assert "does not see the files here" in outcome.error
 
 
 # Its failures
