@@ -374,6 +374,15 @@ def test_a_scan_whose_image_or_place_was_changed_meanwhile_is_not_given_the_resu
         place_result(result, scan)
 
 
+def test_a_result_of_an_image_that_was_edited_meanwhile_is_placed_and_the_user_is_told(scan, result):
+    source = take_volume(scan)
+    assert place_result(result, source).notes == []
+    slicer.util.arrayFromVolume(scan)[0, 0, 0] = 7
+    slicer.util.arrayFromVolumeModified(scan)
+    (note,) = place_result(result, source).notes
+    assert note.startswith("scan: its image has changed since it was segmented")
+
+
 def test_the_result_of_another_scan_is_not_taken_for_this_ones(scan, result):
     source = take_volume(scan)
     moved = result.geometry.copy()

@@ -138,14 +138,29 @@ def test_every_error_is_one_that_the_library_knows():
 
 
 def test_the_frame_of_a_sequence_that_is_shown_is_what_is_sent(voxels, tmp_path):
-    node = add_volume(voxels)
-    source = take_volume(node)
-    other = add_volume(voxels + 1)
-    # A sequence browser copies the content of the next frame into its proxy node.
-    node.CopyContent(other, True)
-    assert source.changed()
-    take_volume(node).write(tmp_path / "frame.nrrd")
-    assert np.array_equal(read_volume(tmp_path / "frame.nrrd").array, voxels + 1)
+    scene = slicer.mrmlScene
+    for made in (slicer.vtkMRMLSequenceNode(), slicer.vtkMRMLSequenceBrowserNode()):
+        scene.RegisterNodeClass(made)
+    logic = slicer.vtkSlicerSequencesLogic()
+    logic.SetMRMLScene(scene)
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "4D")
+    for frame in range(3):
+        node = add_volume(voxels + frame)
+        sequence.SetDataNodeAtValue(node, str(frame))
+        scene.RemoveNode(node)
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    sources = []
+    for frame in (0, 2):
+        browser.SetSelectedItemNumber(frame)
+        logic.UpdateProxyNodesFromSequences(browser)
+        sources.append(take_volume(browser.GetProxyNode(sequence)))
+    # The first frame is written after another one is shown.
+    for source, frame in zip(sources, (0, 2), strict=True):
+        source.write(tmp_path / f"{frame}.nrrd")
+        assert np.array_equal(read_volume(tmp_path / f"{frame}.nrrd").array, voxels + frame)
+    assert [source.changed() for source in sources] == [True, False]
+    logic.SetMRMLScene(None)
 
 
 def test_a_change_of_voxels_or_place_is_noticed_and_of_the_name_is_not(voxels):

@@ -10,7 +10,8 @@ Main thread (MRML is touched; short, nothing is computed over all voxels but a c
                                                      into: a segmentation node or ID, None for a new one;
                                                      existing: "rename", "replace", "refuse" (SegmentExistsError);
                                                      .segmentation_id .confidence_id .segment_ids {name: id}
-                                                     .renamed {name: new name} .replaced .empty [names] .undo()
+                                                     .renamed {name: new name} .replaced .empty [names] .notes
+                                                     .undo()
     conflicting_segments(result, segmentation) -> [names]   to ask the user before "replace"
     show_confidence(confidence, opacity=0.5), hide_confidence(confidence)
     provenance_of(report) -> {key: text}   of a report of the worker's, for place_result

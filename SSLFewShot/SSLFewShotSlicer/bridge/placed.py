@@ -16,7 +16,7 @@ class PlacedResult:
 
     segment_ids: the support's segment name → the segment's ID in the node; renamed: that name → the one it got,
     where another segment had it; replaced: names of segments whose voxels were replaced; empty: names of segments
-    of which nothing was found.
+    of which nothing was found; notes: plain sentences that the user should read.
     """
 
     segmentation: NodeReference
@@ -25,6 +25,7 @@ class PlacedResult:
     renamed: dict[str, str] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _new_node: bool = field(default=True, repr=False)
     _added: list[str] = field(default_factory=list, repr=False)
     _replaced: Replaced | None = field(default=None, repr=False)

@@ -86,6 +86,11 @@ def place_result(
         raise
     finally:
         segmentation.EndModify(modifying)
+    if isinstance(volume, VolumeSource) and volume.changed():
+        placed.notes.append(
+            f"{volume.name}: its image has changed since it was segmented (another frame is shown, or it was "
+            "edited); the result belongs to the image as it was"
+        )
     if slicer.mrmlScene.GetUndoFlag():
         placed.follow_scene_undo()
     return placed
