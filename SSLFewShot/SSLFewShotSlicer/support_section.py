@@ -33,6 +33,7 @@ class SupportSection(Section):
         ui.supportTable.verticalHeader().hide()
         self._filling = False
         self._observed = None
+        self._shown = None
 
     def refresh(self):
         parameters = self.parameters
@@ -180,9 +181,9 @@ class SupportSection(Section):
         unticked = set(self.parameters.unticked_segments)
         segments = list_segments(segmentation) if segmentation is not None else []
         shown = [(segment.name, segment.colour, segment.name not in unticked) for segment in segments]
-        if shown == getattr(self, "_shown", None):
+        if (segmentation is not None, shown) == self._shown:
             return
-        self._shown = shown
+        self._shown = segmentation is not None, shown
         self._filling = True
         self.ui.segmentList.clear()
         for name, colour, ticked in shown:

@@ -13,9 +13,10 @@ ROOT = Path(__file__).resolve().parents[2] / "SSLFewShot"
 sys.path.insert(0, str(ROOT))
 
 if sys.version_info < (3, 12):
-    # PySide6 6.12 takes None for immortal, which it is from Python 3.12 on: each call without a result loses a
-    # reference to it, until the interpreter gives up. So many references are never lost.
-    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
+    # PySide6 6.12 takes None and the like for immortal, which they are from Python 3.12 on: each call that returns
+    # one loses a reference to it, until the interpreter gives up. So many references are never lost.
+    for constant in (None, True, False):
+        ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
 
 HAS_WORKER = bool(os.environ.get("SSLFEWSHOT_WORKER_PYTHON")) or importlib.util.find_spec("torch") is not None
 needs_worker = pytest.mark.skipif(
@@ -27,8 +28,15 @@ SPACING = 3.0
 MOVED = (6, -4, 10)
 
 
+@pytest.fixture(scope="module")
+def unloaded(running):
+    """The module is unloaded after the last test of a file, as when Slicer quits."""
+    yield
+    running.close_module("SSLFewShot")
+
+
 @pytest.fixture
-def panel(host):
+def panel(host, unloaded):
     """The module's panel, opened, with an empty scene and automatic choices; what runs is cancelled in the end."""
     import slicer
 

@@ -16,11 +16,12 @@ from panel_scene import (
     nodes,
     panel,
     segment_names,
+    unloaded,
     wait,
 )
 
 pytestmark = needs_worker
-__all__ = ["panel"]
+__all__ = ["panel", "unloaded"]
 
 
 @pytest.fixture
