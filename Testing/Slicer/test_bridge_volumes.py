@@ -186,6 +186,15 @@ def test_what_was_taken_can_be_written_after_its_node_is_gone(voxels, tmp_path):
     assert source.changed()
 
 
+def test_the_modality_comes_from_dicom_where_the_scene_knows_it(voxels, tmp_path):
+    node = add_volume(voxels)
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+    hierarchy.SetItemAttribute(item, "DICOM.Modality", "MR")
+    take_volume(node).write(tmp_path / "scan.nrrd")
+    assert read_volume(tmp_path / "scan.nrrd").modality == "MR"
+
+
 def test_hounsfield_units_make_it_a_ct(voxels, tmp_path):
     node = add_volume(voxels)
     units = slicer.vtkCodedEntry()
