@@ -403,6 +403,14 @@ def test_support_sets_are_given_again_to_a_new_worker(client, tmp_path):
     assert both[0].result()["worker"] != first
 
 
+def test_support_sets_are_given_again_after_the_client_was_closed(client, tmp_path):
+    image = tmp_path / "support"
+    image.write_text("one")
+    name = client.request("support/set", {"supports": [{"image": str(image)}]}).result(20)["support"]
+    client.close()
+    assert client.request("segment", {"support": name}).result(20)["support"] == name
+
+
 def test_a_support_whose_files_have_changed_meanwhile_is_refused(client, tmp_path):
     image = tmp_path / "support"
     image.write_text("one")
@@ -525,6 +533,16 @@ def test_a_request_after_closing_starts_the_worker_again(client):
     first = client.start()["pid"]
     client.close()
     assert client.request("echo").result(20)["worker"] not in (None, first)
+
+
+def test_what_is_asked_while_another_thread_closes_ends_in_any_case(client):
+    for _ in range(10):
+        client.start()
+        closing = threading.Thread(target=client.close)
+        closing.start()
+        requests = [client.request("echo") for _ in range(20)]
+        closing.join()
+        assert all(isinstance(request.exception(20), (Cancelled, type(None))) for request in requests)
 
 
 def test_a_client_that_goes_with_its_process_leaves_no_worker():

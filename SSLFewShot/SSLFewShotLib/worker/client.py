@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 from SSLFewShotLib.worker import protocol
+from SSLFewShotLib.worker.remembered_supports import RememberedSupports
 from SSLFewShotLib.worker.request import OnProgress, Request, WorkerError, WorkerLost
 from SSLFewShotLib.worker.supervisor import Supervisor
 
@@ -25,7 +26,7 @@ class WorkerClient:
     """One worker, started by any command that speaks the protocol on standard input and output.
 
     It is started by the first request, and again by the first one after it was lost; support sets that were given
-    to it are given again then. Methods are to be called from one thread.
+    to it are given again then. Callbacks run in the thread that drains; `close` may be called from any.
 
     Args:
         command: program and arguments, such as ["python", "-u", "-m", "SSLFewShotLib.worker"] or
@@ -62,22 +63,28 @@ class WorkerClient:
         self._due: deque[Callable[[], None]] = deque()
         self._lines: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
         self._wake = threading.Condition()
+        self._supports = RememberedSupports(self)
         self._supervisor: Supervisor | None = None
+        # Nothing may be told to a supervisor after "close". Taken again by a signal's handler, perhaps.
+        self._telling = threading.RLock()
 
     @property
     def running(self) -> bool:
         """Whether there is a process now; it may be starting still."""
-        return self._supervisor is not None and self._supervisor.transport is not None
+        supervisor = self._supervisor
+        return supervisor is not None and supervisor.transport is not None
 
     @property
     def pid(self) -> int | None:
         """The worker's own process number, not its launcher's, once it has said so (behind ssh: over there)."""
-        return self._supervisor.pid if self._supervisor is not None else None
+        supervisor = self._supervisor
+        return None if supervisor is None else supervisor.pid
 
     @property
     def info(self) -> dict | None:
         """What the running worker said of itself (the result of `initialize`), or None before that."""
-        return self._supervisor.info if self._supervisor is not None else None
+        supervisor = self._supervisor
+        return None if supervisor is None else supervisor.info
 
     def start(self) -> dict:
         """Start the worker unless it runs, wait until it is ready, and return the result of `initialize`.
@@ -130,9 +137,11 @@ class WorkerClient:
 
         Blocks until it is gone. A later request starts it again.
         """
-        if self._supervisor is not None:
+        with self._telling:
             supervisor, self._supervisor = self._supervisor, None
-            supervisor.tell("close", timeout)
+            if supervisor is not None:
+                supervisor.tell("close", timeout)
+        if supervisor is not None:
             supervisor.join()
 
     # For the supervisor and the requests, from any thread.
@@ -155,6 +164,7 @@ class WorkerClient:
             self._on_log(self._lines.popleft())
 
     def _tell(self, kind: str, what: Any) -> None:
-        if self._supervisor is None:
-            self._supervisor = Supervisor(self)
-        self._supervisor.tell(kind, what)
+        with self._telling:
+            if self._supervisor is None:
+                self._supervisor = Supervisor(self, self._supports)
+            self._supervisor.tell(kind, what)

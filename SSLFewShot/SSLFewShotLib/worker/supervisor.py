@@ -46,9 +46,9 @@ _QUOTED_LINES = 3
 
 
 class Supervisor:
-    """See above. `client` is the WorkerClient whose settings and callbacks count."""
+    """See above. client: whose settings and callbacks count; supports: what it has given to workers so far."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, supports: RememberedSupports) -> None:
         self.transport: Transport | None = None
         self.pid: int | None = None
         self.info: dict | None = None
@@ -57,7 +57,8 @@ class Supervisor:
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._starting: list[Request] = []
         self._pending = Pending()
-        self._supports = RememberedSupports(client)
+        self._supports = supports
+        self._supports.worker_lost()
         self._handshake = Handshake(client.name)
         self._start_seconds = 0.0
         self._start_until = 0.0
