@@ -33,6 +33,7 @@ class Logics:
         self.cache.SetMRMLScene(self.scene)
         self.cache.SetRemoteCacheDirectory(str(folder))
         self.scene.SetCacheManager(self.cache)
+        self._keep_nodes()
         self.application = slicer.vtkSlicerApplicationLogic()
         self.by_module = {}
         self.application.SetMRMLScene(self.scene)
@@ -48,6 +49,27 @@ class Logics:
         vtk.vtkObject.GlobalWarningDisplayOn()
         self._set_relations()
         self.slices = {name: self._slice(name, label, plane) for name, label, plane in SLICES}
+
+    def _keep_nodes(self):
+        """Hold the Python object of every node while the node is in the scene.
+
+        VTK lets Python's garbage collector look through a node at its observers: an observer that only VTK and
+        the node's own Python object know is taken apart while VTK still calls it, which crashes. A module that
+        leaves such an observer behind can meet this in Slicer too; here the tests after it shall not.
+        """
+        kept = self.kept = {}
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def keep(scene, event, node):
+            kept[node.GetAddressAsString("")] = node
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def let_go(scene, event, node):
+            kept.pop(node.GetAddressAsString(""), None)
+
+        self._keepers = keep, let_go
+        self.scene.AddObserver(self.scene.NodeAboutToBeAddedEvent, keep)
+        self.scene.AddObserver(self.scene.NodeRemovedEvent, let_go)
 
     def _set_relations(self):
         self.application.SetColorLogic(self.by_module["Colors"])

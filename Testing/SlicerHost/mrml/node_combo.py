@@ -99,8 +99,8 @@ class NodeComboBox(NodeSettings, QWidget):
     def refresh(self):
         """Show the nodes as they are now; choose another where the current one has gone.
 
-        As Qt's own combo box does for the real widget: the row before the one that has gone; and the first node
-        that comes where the list was entirely empty (no item for none, no actions).
+        As Qt's own combo box does for the real widget: the row before the one that has gone; and the first
+        node that comes where the list was entirely empty (no item for none, no actions).
         """
         if self._scene is not None and self._scene.IsBatchProcessing():
             return
@@ -114,7 +114,7 @@ class NodeComboBox(NodeSettings, QWidget):
         self._show_current()
 
     def _neighbour(self, before):
-        """The node of the row before the one that has gone, None for the item for none or where nothing is left."""
+        """The node of the row before the one that has gone, None for the item for none or where none is left."""
         row = before.index(self._current_id) if self._current_id in before else 0
         if not self._none_enabled:
             row = max(row - 1, 0)
