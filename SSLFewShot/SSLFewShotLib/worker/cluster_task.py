@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -46,8 +46,7 @@ def segment_there(
 
     Raises OutputError when a result cannot be written, Cancelled once the job is to stop.
     """
-    progress = _Reporting(scan)
-    with _one_at_a_time, warnings.catch_warnings(record=True) as caught:
+    with _one_at_a_time, _Reporting(scan) as progress, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
         try:
             fitted = _fitted(job, made_with, portion(progress, 0.0, 0.1))
@@ -77,23 +76,41 @@ def _fitted(job: SegmentationJob, made_with: Mapping[str, Any], progress: Progre
 
 
 class _Reporting:
-    """A progress that tells the job how far this scan is, and asks whether to go on."""
+    """A progress that tells the job how far this scan is, and asks whether to go on.
+
+    A thread of its own talks to the scheduler: on a busy machine the computation would wait for each answer.
+    """
 
     def __init__(self, scan: Scan):
-        from distributed import Event, get_worker
+        from distributed import Event, get_client, get_worker
 
         self._scan = scan
         self._worker = get_worker()
-        self._stop = Event(f"{scan.run}-stop")
-        self._asked = float("-inf")
-        self(0.0, "")
+        # Found here: only the thread of a task knows its worker.
+        self._stop = Event(f"{scan.run}-stop", client=get_client())
+        self._fraction = 0.0
+        self._cancelled = False
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._talk, name="sslfewshot progress", daemon=True)
+
+    def __enter__(self) -> _Reporting:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
 
     def __call__(self, fraction: float, message: str) -> None:
-        """Raise Cancelled once the job is to stop; the scheduler is troubled twice a second at most."""
-        now = time.monotonic()
-        if now - self._asked < _ASK_EVERY:
-            return
-        self._asked = now
-        self._worker.log_event(self._scan.run, (self._scan.name, fraction))
-        if self._stop.is_set():
+        """Raise Cancelled once the job is to stop."""
+        self._fraction = fraction
+        if self._cancelled:
             raise Cancelled
+
+    def _talk(self) -> None:
+        with contextlib.suppress(Exception):  # the scheduler has gone: the worker's end is Dask's affair
+            while True:
+                self._worker.log_event(self._scan.run, (self._scan.name, self._fraction))
+                if self._stop.is_set():
+                    self._cancelled = True
+                if self._over.wait(_ASK_EVERY):
+                    return
