@@ -4,6 +4,7 @@ import math
 from collections import namedtuple
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import InputError
@@ -67,15 +68,17 @@ def table_of(comparison):
     node = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(called))
     node.SetUseColumnTitleAsColumnHeader(True)
     modifying = node.StartModify()
-    names = node.AddColumn()
+    names = vtk.vtkStringArray()
     names.SetName("Structure")
     for row in comparison.rows:
         names.InsertNextValue(row["name"])
+    node.AddColumn(names)
     for key, title in (("dice", "Dice"), ("nsd", "NSD (2 mm)"), ("hd95", "HD95 (mm)")):
-        column = node.AddColumn()
+        column = vtk.vtkDoubleArray()
         column.SetName(title)
         for row in comparison.rows:
-            column.InsertNextValue("" if row[key] is None else f"{row[key]:.4g}")
+            column.InsertNextValue(math.nan if row[key] is None else row[key])
+        node.AddColumn(column)
     node.EndModify(modifying)
     return node
 

@@ -21,7 +21,8 @@ METHODS = {
     "reg2d": "REG2D: how far two patches are apart",
     "doersch": "DOERSCH: which of six neighbours a cube is",
 }
-STATES = {"running": "running", "paused": "paused", "stopped": "stopped", "done": "done", "failed": "failed"}
+# What was stopped can be gone on with: for the user it is paused.
+STATES = {"running": "running", "paused": "paused", "stopped": "paused", "done": "done", "failed": "failed"}
 
 
 class PretrainSection(Section):
@@ -216,7 +217,7 @@ class PretrainSection(Section):
             remaining = training.get("remaining") if running else None
             texts = (
                 _name_of(training),
-                _(STATES.get(training.get("state"), "unknown")),
+                _("pausing") if _stopping(training) else _(STATES.get(training.get("state"), "unknown")),
                 f"{100 * float(training.get('fraction') or 0):.0f} %",
                 in_words(remaining) if remaining else "",
             )
@@ -259,7 +260,7 @@ class PretrainSection(Section):
         training = self.chosen
         state = (training or {}).get("state")
         ui = self.ui
-        ui.pauseJobButton.enabled = state == "running"
+        ui.pauseJobButton.enabled = state == "running" and not _stopping(training)
         ui.resumeJobButton.enabled = state in ("paused", "stopped", "failed")
         ui.removeJobButton.enabled = state is not None and state != "running"
         ui.openJobButton.enabled = training is not None
@@ -297,7 +298,7 @@ class PretrainSection(Section):
 
 def trainings_folder():
     """Where trainings lie: they outlive the session, so it is no temporary folder."""
-    return pathlib.Path(slicer.app.slicerUserSettingsFilePath).parent / "SSLFewShot" / "trainings"
+    return pathlib.Path(slicer.app.userSettings().fileName()).parent / "SSLFewShot" / "trainings"
 
 
 def _suggested_name(folder, method):
@@ -307,3 +308,7 @@ def _suggested_name(folder, method):
 
 def _name_of(training):
     return str(training.get("name") or pathlib.Path(str(training.get("folder", ""))).name or training["job"])
+
+
+def _stopping(training):
+    return training.get("state") == "running" and training.get("message") == "stopping"

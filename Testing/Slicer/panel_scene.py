@@ -4,6 +4,7 @@ import ctypes
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ if sys.version_info < (3, 12):
     # one loses a reference to it, until the interpreter gives up. So many references are never lost.
     for constant in (None, True, False):
         ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
+
+# The worker gets the environment that the application was started with: before the host starts.
+for variable in ("SSLFEWSHOT_JOBS", "SSLFEWSHOT_MODELS"):
+    os.environ[variable] = tempfile.mkdtemp(prefix="sslfewshot-test-")
 
 HAS_WORKER = bool(os.environ.get("SSLFEWSHOT_WORKER_PYTHON")) or importlib.util.find_spec("torch") is not None
 needs_worker = pytest.mark.skipif(
