@@ -1,0 +1,97 @@
+"""The section "Learn from my own scans": a real training is started, seen, paused, gone on with and removed."""
+
+import pytest
+
+from panel_scene import add_scan, needs_worker, panel, unloaded, wait
+
+pytestmark = needs_worker
+__all__ = ["panel", "unloaded"]
+
+
+@pytest.fixture
+def scans(panel, host, tmp_path):
+    import slicer
+
+    for number in range(3):
+        volume, _ = add_scan(f"scan {number}", (number, 0, 0))
+        slicer.util.exportNode(volume, str(tmp_path / f"scan_{number}.nrrd"), {})
+    slicer.mrmlScene.Clear(0)
+    host.process(0.1)
+    panel.ui.pretrainSection.collapsed = False
+    yield tmp_path
+    panel.ui.pretrainSection.collapsed = True
+
+
+def state(panel):
+    return (panel.pretrain.chosen or {}).get("state")
+
+
+def remove_all(panel, host):
+    import qt
+    from SlicerHost import dialogs
+
+    while panel.pretrain.trainings:
+        count = len(panel.pretrain.trainings)
+        dialogs.answer(qt.QMessageBox.Ok)
+        panel.ui.removeJobButton.click()
+        wait(host, lambda before=count: len(panel.pretrain.trainings) < before, 20)
+
+
+def test_start_needs_a_folder(panel, host):
+    assert not panel.ui.startPretrainButton.enabled
+    assert panel.ui.startPretrainButton.toolTip == "Choose the folder with the scans first."
+
+
+def test_a_folder_that_is_gone_is_told(panel, host, tmp_path):
+    panel.ui.pretrainFolderEdit.currentPath = str(tmp_path / "gone")
+    host.process(0.1)
+    panel.ui.startPretrainButton.click()
+    assert panel.pretrain.message.kind == "error" and "gone: is not a folder" in panel.pretrain.message.text
+
+
+def test_a_name_that_no_model_may_have_is_told(panel, host, scans):
+    panel.ui.pretrainFolderEdit.currentPath = str(scans)
+    panel.ui.pretrainNameEdit.text = "My Model!"
+    host.process(0.1)
+    panel.ui.startPretrainButton.click()
+    assert "My Model!: is not a model's name" in panel.pretrain.message.text
+
+
+def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
+    panel.ui.pretrainFolderEdit.currentPath = str(scans)
+    panel.ui.pretrainNameEdit.text = "blobs"
+    panel.parameters.pretrain_method = "reg2d"
+    panel.parameters.pretrain_unit = "iterations"
+    panel.parameters.pretrain_amount = 100000
+    host.process(0.1)
+    panel.ui.startPretrainButton.click()
+    wait(host, lambda: panel.pretrain.message.kind is not None)
+    assert panel.pretrain.message.kind == "success", panel.pretrain.message.text
+    wait(host, lambda: state(panel) == "running", 30)
+    assert panel.ui.jobsTable.visible and panel.ui.jobsTable.item(0, 0).text() == "blobs"
+    wait(host, lambda: (panel.pretrain.chosen or {}).get("fraction", 0) > 0, 60)
+    assert panel.ui.lossPlot.visible and panel.ui.pauseJobButton.enabled
+    panel.ui.pauseJobButton.click()
+    wait(host, lambda: state(panel) in ("stopped", "paused"), 60)
+    assert panel.ui.jobsTable.item(0, 1).text() == "paused"
+    assert panel.ui.resumeJobButton.enabled and not panel.ui.pauseJobButton.enabled
+    panel.ui.resumeJobButton.click()
+    wait(host, lambda: state(panel) == "running", 30)
+    panel.ui.pauseJobButton.click()
+    wait(host, lambda: state(panel) in ("stopped", "paused"), 60)
+    remove_all(panel, host)
+    assert not panel.ui.jobsTable.visible
+
+
+def test_a_short_training_ends_as_a_model_in_the_list(panel, host, scans):
+    panel.ui.pretrainFolderEdit.currentPath = str(scans)
+    panel.ui.pretrainNameEdit.text = "short"
+    panel.parameters.pretrain_method = "reg2d"
+    panel.parameters.pretrain_unit = "iterations"
+    panel.parameters.pretrain_amount = 3
+    host.process(0.1)
+    panel.ui.startPretrainButton.click()
+    wait(host, lambda: state(panel) == "done", 90)
+    assert "100 %" in panel.ui.jobsTable.item(0, 2).text()
+    wait(host, lambda: "short" in [card["name"] for card in panel.models.cards], 20)
+    remove_all(panel, host)
