@@ -1,5 +1,6 @@
 """Starting the host, opening a module in it, and letting its event loop run."""
 
+import atexit
 import os
 import sys
 import time
@@ -93,6 +94,7 @@ def start(main_window=True):
     global _running
     if _running is None:
         _running = _Running(main_window)
+        atexit.register(_shut_down)
     return _running
 
 
@@ -103,6 +105,23 @@ def stop():
     for name, module in list(running.raw.module_manager.modules.items()):
         if hasattr(module, "instance"):
             close_module(name)
+
+
+def _shut_down():
+    """Take Qt and MRML apart while Python still can: widgets first, then the scene, then the application."""
+    from PySide6.QtCore import qInstallMessageHandler
+    from PySide6.QtWidgets import QApplication
+
+    stop()
+    _running.watch.stop()
+    for widget in QApplication.topLevelWidgets():
+        widget.close()
+        widget.deleteLater()
+    process()
+    _running.raw.logics.scene.RemoveAllObservers()
+    qInstallMessageHandler(None)
+    _running.raw.close_down()
+    _running.raw.shutdown()
 
 
 def module_file(name):

@@ -36,6 +36,9 @@ class BlockWatch:
         self._tick()
         self._last = None
 
+    def stop(self):
+        self._timer.stop()
+
     def longest(self):
         return self._longest
 

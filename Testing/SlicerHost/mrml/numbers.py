@@ -3,7 +3,9 @@
 from PySide6.QtCore import Signal
 
 from ..qt_names import stands_for
-from ..widgets.numbers import DoubleSpinBox, RangeWidget, SliderWidget
+from ..widgets.ranges import RangeWidget
+from ..widgets.sliders import SliderWidget
+from ..widgets.spin_boxes import DoubleSpinBox
 from .roots import SCENE_SIGNAL
 
 
