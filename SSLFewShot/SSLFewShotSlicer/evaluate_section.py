@@ -43,8 +43,8 @@ class EvaluateSection(Section):
         inside = parameters.inspected_volume is not None and not running
         ui.coloursButton.enabled = inside
         ui.similarButton.enabled = ui.similarButton.checked or (inside and bool(supports_of(parameters)))
-        inspects = "descriptor/map" in (self.session.info or {"methods": ["descriptor/map"]}).get("methods", [])
-        ui.insideGroup.visible = inspects
+        # Their files are not carried to another machine.
+        ui.insideGroup.visible = not self.panel.setup.elsewhere
 
     def scene_closing(self):
         super().scene_closing()

@@ -15,6 +15,7 @@ from SSLFewShotLib.worker.client import WorkerClient
 from SSLFewShotLib.worker.protocol import PROTOCOL_VERSION
 from SSLFewShotSlicer import compatibility
 from SSLFewShotSlicer.jobs import Job, in_thread
+from SSLFewShotSlicer.remote_calls import FILE_METHODS, RemoteCalls
 from SSLFewShotSlicer.support_files import SupportFiles
 
 TICK_MS = 20
@@ -32,6 +33,7 @@ class WorkerSession:
         self.jobs = []
         self.worker_number = 0
         self._client = None
+        self._calls = None
         self._listeners = []
         self._log = deque(maxlen=500)
         self._timer = qt.QTimer()
@@ -62,11 +64,14 @@ class WorkerSession:
         return job
 
     def request(self, method, params=None, on_progress=None):
-        """Ask the worker; returns its `Request`, which a job's steps can wait for."""
+        """Ask the worker; returns what a job's steps can wait for."""
         if self._client is None:
             self._client = self._new_client()
+            self._calls = RemoteCalls(self._client) if custom_command() else None
             self.worker_number += 1
         self._timer.start(TICK_MS)
+        if self._calls is not None and method in FILE_METHODS:
+            return self._calls.request(method, params or {}, on_progress)
         return self._client.request(method, params or {}, on_progress)
 
     def tick(self, share=SHARE_FOR_THREADS):
@@ -79,6 +84,8 @@ class WorkerSession:
                 time.sleep(share)
             if self._client is not None:
                 self._client.drain()
+            if self._calls is not None:
+                self._calls.drain()
             for job in list(self.jobs):
                 job.advance()
             self.jobs = [job for job in self.jobs if not job.over]
@@ -124,6 +131,9 @@ class WorkerSession:
     def end_worker(self, wait=False):
         """End the background process; the next request starts it anew, with the command as it is set now."""
         client, self._client = self._client, None
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            calls.close()
         if client is None:
             return
         if wait:

@@ -1,0 +1,68 @@
+"""A worker behind a command that shares no files with Slicer: all goes over the one stream, in the background."""
+
+import os
+import stat
+import sys
+
+import pytest
+
+from panel_scene import (
+    add_case,
+    add_scan,
+    apply,
+    choose,
+    dice,
+    mask_of,
+    needs_worker,
+    nodes,
+    panel,
+    unloaded,
+    wait,
+)
+
+pytestmark = [needs_worker, pytest.mark.skipif(os.name == "nt", reason="the command is a shell script")]
+__all__ = ["panel", "unloaded"]
+
+
+@pytest.fixture
+def elsewhere(panel, host, tmp_path):
+    """A command whose worker is told another name for the probe file, so that it finds no common disk."""
+    python = os.environ.get("SSLFEWSHOT_WORKER_PYTHON", sys.executable)
+    script = tmp_path / "far away"
+    script.write_text(
+        "#!/bin/sh\n"
+        f"""sed -u 's/"probe": *{{"path": *"[^"]*"/"probe":{{"path":"\\/no such file"/' | """
+        f"exec '{python}' -u -m SSLFewShotLib.worker\n"
+    )
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    panel.ui.workerPlaceSelector.currentIndex = 1
+    panel.ui.workerCommandEdit.text = f'"{script}"'
+    panel.ui.workerCommandEdit.editingFinished.emit()
+    wait(host, lambda: panel.session.info is not None)
+    assert panel.session.info["shares_disk"] is False
+    yield
+    panel.ui.workerPlaceSelector.currentIndex = 0
+    panel.session.end_worker()
+
+
+def test_scans_travel_to_the_worker_and_results_back(panel, host, elsewhere):
+    target, masks = add_scan("New", (3, -2, 2))
+    choose(panel, host, add_case(), target)
+    host.reset_block()
+    job = apply(panel, host)
+    assert job.state == "done", job.sentence
+    assert dice(mask_of(nodes("vtkMRMLSegmentationNode")[-1], "Bone", target), masks["Bone"]) > 0.7
+    assert not panel.ui.insideGroup.visible
+
+
+def test_cancel_reaches_the_other_machine(panel, host, elsewhere):
+    choose(panel, host, add_case(), add_scan("New", (3, -2, 2))[0], model="xavier+gvdiff")
+    panel.ui.applyButton.click()
+    wait(host, lambda: panel.segment.job.fraction > 0.2 or panel.segment.job.over)
+    assert not panel.segment.job.over
+    panel.ui.applyButton.click()
+    wait(host, lambda: panel.segment.job.over, 10)
+    assert panel.segment.job.state == "cancelled"
+    panel.parameters.model = "gvdiff"
+    host.process(0.1)
+    assert apply(panel, host).state == "done", panel.segment.message.text
