@@ -5,6 +5,10 @@ import functools
 from PySide6 import QtCore
 
 from .conversion import is_wrapper, to_python, unwrapped
+from .signals import report_exception
+
+# Virtuals whose answer Qt acts on.
+ANSWERED = ("event", "eventFilter")
 
 
 @functools.cache
@@ -27,8 +31,12 @@ def _forward(name, base):
         wrapper = getattr(self, "pythonqt_wrapper", None)
         if wrapper is None:  # Qt calls virtuals while its constructor runs
             return getattr(base, name)(self, *arguments)
-        result = getattr(wrapper, name)(*[to_python(one) for one in arguments])
-        if name == "eventFilter" or name == "event":
+        try:
+            result = getattr(wrapper, name)(*[to_python(one) for one in arguments])
+        except Exception:  # PythonQt prints it; Qt cannot be handed an exception
+            report_exception()
+            return False if name in ANSWERED else None
+        if name in ANSWERED:
             return bool(result)
         return unwrapped(result) if is_wrapper(result) else result
 
