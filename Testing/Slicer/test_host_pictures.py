@@ -26,6 +26,16 @@ def test_a_panel_is_pictured_light_and_dark_and_whole(host, tmp_path):
     assert tuple(light[0, 0]) == (0xEF, 0xEF, 0xEF) and tuple(dark[0, 0]) == (0x32, 0x32, 0x32)
 
 
+def test_colours_of_style_sheets_follow_the_palette(host, tmp_path):
+    import qt
+
+    frame = qt.QLabel("text")
+    frame.styleSheet = "QLabel { background: palette(base); }"
+    dark = pixels(host.screenshot(frame, tmp_path / "dark.png", dark=True))
+    light = pixels(host.screenshot(frame, tmp_path / "light.png"))
+    assert tuple(dark[1, 1]) == (0x1E, 0x1E, 0x1E) and tuple(light[1, 1]) == (0xFF, 0xFF, 0xFF)
+
+
 def test_a_folded_section_takes_the_room_of_its_title_only(host, tmp_path):
     widget = host.open_module(str(TINY))
     opened = pixels(host.screenshot(widget, tmp_path / "open.png")).shape[0]

@@ -1,7 +1,7 @@
 """Slicer's look: the Fusion style with Slicer's margins, its light and its dark palette."""
 
 from PySide6.QtGui import QColor, QFont, QPalette
-from PySide6.QtWidgets import QProxyStyle, QStyle
+from PySide6.QtWidgets import QLabel, QProxyStyle, QStyle
 
 # Role: colour in the light and in the dark palette. Light as in the picture of Slicer that the project keeps,
 # dark as qSlicerStyle sets it.
@@ -61,9 +61,16 @@ def palette(dark=False):
 
 
 def dress(application, dark=False):
-    """Set style, font and palette of the application."""
+    """Set style, font and palette of the application, as if it had been started with them."""
     if not isinstance(application.style(), SlicerStyle):
         application.slicer_style = SlicerStyle()
         application.setStyle(application.slicer_style)
         application.setFont(QFont("DejaVu Sans", 9))
     application.setPalette(palette(dark))
+    for widget in application.allWidgets():
+        if widget.styleSheet():  # colours such as palette(base) are looked up when a sheet is set
+            widget.setStyleSheet(widget.styleSheet())
+        if isinstance(widget, QLabel) and "<a " in widget.text():  # so is the colour of links
+            text = widget.text()
+            widget.setText("")
+            widget.setText(text)

@@ -43,7 +43,7 @@ def screenshot(shown, path, dark=False, width=480, scale=1):
     application = QApplication.instance()
     widget = _widget_of(shown)
     window = widget.window()
-    application.setPalette(palette(dark))
+    dress(application, dark)
     window.resize(width, max(window.sizeHint().height(), window.minimumSizeHint().height()))
     if not window.isVisible():
         window.show()
