@@ -6,31 +6,44 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-REASONS = []
-try:
-    import slicer_core  # noqa: F401
-    from PySide6 import QtUiTools, QtWidgets  # noqa: F401
-except ImportError as missing:
-    # Not only the packages: Qt also needs libEGL of the system.
-    REASONS.append(f"{missing} (pip install '.[slicer]'; on Debian and Ubuntu also apt-get install libegl1)")
-else:
+
+def _why_no_mrml():
+    try:
+        import slicer_core  # noqa: F401
+    except ImportError as missing:
+        return f"{missing} (pip install '.[slicer]')"
+    return None
+
+
+def _why_no_host():
+    try:
+        from PySide6 import QtUiTools, QtWidgets  # noqa: F401
+    except ImportError as missing:
+        # Not only the package: Qt also needs libEGL of the system.
+        return f"{missing} (pip install '.[slicer]'; on Debian and Ubuntu also apt-get install libegl1)"
     from SlicerHost.api import NoInventory, inventory_path
 
     try:
         inventory_path()
     except NoInventory as reason:
-        REASONS.append(str(reason))
+        return str(reason)
+    return None
+
 
 collect_ignore_glob = ["modules/*"]
 
 
 def pytest_collection_modifyitems(items):
     here = str(Path(__file__).parent)
+    no_mrml = _why_no_mrml()
+    no_host = no_mrml or _why_no_host()
     for item in items:
-        if str(item.path).startswith(here):
-            item.add_marker(pytest.mark.slicer)
-            if REASONS:
-                item.add_marker(pytest.mark.skip(reason=REASONS[0]))
+        if not str(item.path).startswith(here):
+            continue
+        item.add_marker(pytest.mark.slicer)
+        reason = no_host if "running" in item.fixturenames else no_mrml
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
