@@ -1,6 +1,8 @@
 """Descriptors: one interface, the same vectors at the same place in the world, however the scan is stored."""
 
 import functools
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -147,6 +149,21 @@ def test_a_scan_is_prepared_once_and_anew_when_voxels_or_geometry_change():
     moved = Volume(volume.array, volume.ijkToLps @ np.diag([1, 1, 2, 1]), modality="CT")
     assert descriptor.prepare(moved) is not first
     assert descriptor.prepare(volume.with_array(volume.array.copy())) is not first
+
+
+@pytest.mark.parametrize("name", ["gvdiff", "xavier", "mind", "mind+gvdiff"])
+def test_what_was_made_of_a_scan_is_let_go_with_its_voxels(name):
+    volume = phantom(0, size=(20, 16, 18))[0]
+    descriptor = load_descriptor(name, volume)
+    descriptor.describe(volume, volume.points_from_indices(np.array([[10, 8, 9]])))
+    parts = getattr(descriptor, "parts", [descriptor])
+    made = [weakref.ref(part.prepare(volume)) for part in parts]
+    made += [weakref.ref(part.field(part.prepare(volume))) for part in parts if isinstance(part, MindSsc)]
+    gc.collect()
+    assert all(each() is not None for each in made), "kept while the scan is there"
+    del volume
+    gc.collect()
+    assert not any(each() is not None for each in made)
 
 
 # The same place in the world

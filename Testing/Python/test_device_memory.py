@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from SSLFewShotLib.descriptors.context import LEAST_BATCH, CubicDescriptor, PlanarDescriptor
+from SSLFewShotLib.descriptors.dense import DenseDescriptor
+from SSLFewShotLib.descriptors.mind import MindSsc
 from SSLFewShotLib.errors import InputWarning
 from SSLFewShotLib.imaging import Volume
 from SSLFewShotLib.imaging.phantoms import phantom
 from SSLFewShotLib.networks.context import D3D
 from SSLFewShotLib.networks.device_memory import empty_cache, is_out_of_memory
+from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.sampling.batch import ScanBatch
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
@@ -146,6 +149,77 @@ def test_a_watcher_sees_that_it_is_computed_on_the_cpu():
     with pytest.warns(InputWarning, match="on the CPU"):
         card.describe(torso(), points, lambda fraction, message: messages.append(message))
     assert f"describing {torso().name} on the CPU" in messages
+
+
+class MindOnASmallCard(MindSsc):
+    """MIND on "meta", a device that computes nothing, for a card that is full."""
+
+    error: Exception = CUDA_FULL
+
+    def _computed(self, values, progress):
+        self.asked = [*getattr(self, "asked", []), values.device.type]
+        if values.device.type == "meta":
+            raise self.error
+        return super()._computed(values, progress)
+
+
+class DenseOnASmallCard(DenseDescriptor):
+    """A dense network for a card that is full from its second tile on; "meta" stands for it, the CPU computes."""
+
+    error: Exception = CUDA_FULL
+
+    def _through(self, values, device):
+        self.asked = [*getattr(self, "asked", []), device.type]
+        if device.type == "meta" and len(self.asked) > 1:
+            raise self.error
+        return super()._through(values, torch.device("cpu"))
+
+
+def a_dense_descriptor(kind: type[DenseDescriptor]) -> DenseDescriptor:
+    torch.manual_seed(0)
+    made = kind(UNet3d(1, 4, 8, 3), Extent("mm", 60.0), WINDOW, "small")
+    if kind is DenseOnASmallCard:
+        made.device = torch.device("meta")
+    return made
+
+
+@pytest.mark.parametrize("error", [CUDA_FULL, MPS_FULL], ids=["cuda", "mps"])
+def test_mind_that_does_not_fit_on_the_card_is_computed_on_the_cpu_and_the_next_scan_tries_the_card_again(error):
+    card, points = MindOnASmallCard(EXTENT, WINDOW, "meta"), points_of(torso(), 40)
+    card.error = error
+    with pytest.warns(InputWarning, match=f"^{torso().name}: the memory of meta was full.*on the CPU") as said:
+        vectors = card.describe(torso(), points)
+    np.testing.assert_array_equal(vectors, MindSsc(EXTENT, WINDOW).describe(torso(), points))
+    assert len(said) == 1 and card.asked == ["meta", "cpu"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        card.describe(torso(), points[:3])
+    with pytest.warns(InputWarning, match="on the CPU"):
+        card.describe(torso(1), points_of(torso(1), 3))
+    assert card.asked == ["meta", "cpu"] * 2
+
+
+@pytest.mark.parametrize("error", [CUDA_FULL, MPS_FULL], ids=["cuda", "mps"])
+def test_the_tiles_that_do_not_fit_on_the_card_are_computed_on_the_cpu(error):
+    card, points = a_dense_descriptor(DenseOnASmallCard), points_of(torso(), 40)
+    card.error = error
+    with pytest.warns(InputWarning, match=f"^{torso().name}: the memory of meta was full.*on the CPU") as said:
+        vectors = card.describe(torso(), points)
+    np.testing.assert_array_equal(vectors, a_dense_descriptor(DenseDescriptor).describe(torso(), points))
+    assert len(said) == 1
+    assert card.asked[:3] == ["meta", "meta", "cpu"] and set(card.asked[3:]) == {"cpu"}
+    with pytest.warns(InputWarning, match="on the CPU"):
+        card.describe(torso(1), points_of(torso(1), 3))
+    assert card.asked.count("meta") == 3, "the next scan begins on the card again"
+
+
+@pytest.mark.parametrize("kind", [MindOnASmallCard, DenseOnASmallCard])
+def test_another_error_of_a_card_is_raised_by_every_descriptor(kind):
+    card = MindOnASmallCard(EXTENT, WINDOW, "meta") if kind is MindOnASmallCard else a_dense_descriptor(kind)
+    card.error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        card.describe(torso(), points_of(torso(), 40))
+    assert "cpu" not in card.asked
 
 
 def test_a_machine_whose_own_memory_is_full_is_given_smaller_batches_and_then_says_so():

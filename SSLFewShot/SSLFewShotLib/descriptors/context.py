@@ -16,7 +16,7 @@ from torch import nn
 from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.errors import InputWarning
 from SSLFewShotLib.networks.context import D2D, D3D, DESCRIPTOR_LENGTH, initialise_xavier
-from SSLFewShotLib.networks.device_memory import empty_cache, is_out_of_memory
+from SSLFewShotLib.networks.device_memory import empty_cache, is_out_of_memory, on_the_cpu_instead
 from SSLFewShotLib.pretext.doersch import cubic_preparation
 from SSLFewShotLib.pretext.planar_offset import AXIS_NAMES, planar_preparation, slice_offsets_in_voxels
 from SSLFewShotLib.progress import Progress
@@ -139,10 +139,7 @@ class _Room:
     @property
     def fell_back(self) -> str:
         if self.device != self.wanted:
-            return (
-                f"the memory of {self.wanted} was full, so the scan was described on the CPU, which takes longer; "
-                "close other programs that use the graphics card"
-            )
+            return on_the_cpu_instead(self.wanted)
         return (
             f"the memory of {self.wanted} was full, so the scan was described {self.batch_size} points at a time "
             f"instead of {self.asked}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from SSLFewShotLib.descriptors.descriptor import Descriptor
+from SSLFewShotLib.descriptors.kept import KeptWith
+from SSLFewShotLib.networks.device_memory import on_device_or_cpu
 from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.pretext.dense import CROP, dense_preparation
-from SSLFewShotLib.progress import Progress
+from SSLFewShotLib.progress import Progress, portion
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import PreparedScan
@@ -27,7 +29,8 @@ class DenseDescriptor(Descriptor):
 
     The scan goes through the network in tiles of the size that it was trained on, blended where they overlap: the
     network's normalisation is over what it sees at once, and memory stays bounded. The field of the last scan
-    is kept.
+    is kept as long as the scan is. Where the device's memory does not suffice, the tiles that are left are
+    computed on the CPU, and an `InputWarning` says so; the next scan begins on the device again.
     """
 
     def __init__(
@@ -48,51 +51,56 @@ class DenseDescriptor(Descriptor):
         self.network = network.to(self.device, memory_format=torch.channels_last_3d).eval()
         self.dimension = network.settings["outputs"]
         self._provenance = provenance or {}
-        self._field: tuple[weakref.ref, np.ndarray] | None = None
+        self._field: KeptWith[np.ndarray] = KeptWith()
 
     def provenance(self) -> dict[str, Any]:
         return {"name": self.name, **self._provenance}
 
     def field(self, scan: PreparedScan, progress: Progress) -> np.ndarray:
         """(C, K, J, I) float32: the vector of every voxel of a prepared scan."""
-        if self._field is None or self._field[0]() is not scan:
-            self._field = weakref.ref(scan), self._computed(scan, progress)
-        return self._field[1]
+        field = self._field.get(scan)
+        return self._field.put(scan, self._computed(scan, progress)) if field is None else field
 
     def _computed(self, scan: PreparedScan, progress: Progress) -> np.ndarray:
         shape = scan.values.shape
         total = torch.zeros(self.dimension, *shape)
-        weight = torch.zeros(shape)
         window = _window(CROP)
         starts = [_starts(n, side) for n, side in zip(shape, CROP, strict=True)]
         tiles = [(k, j, i) for k in starts[0] for j in starts[1] for i in starts[2]]
-        with torch.inference_mode():
-            for number, corner in enumerate(tiles):
-                progress(number / len(tiles), f"describing {scan.name}")
-                part = tuple(slice(c, c + side) for c, side in zip(corner, CROP, strict=True))
-                if not scan.body[part].any():
-                    continue
-                values = scan.values[part]
-                size = values.shape
-                padding = [
-                    p for n, side in zip(reversed(size), reversed(CROP), strict=True) for p in (0, side - n)
-                ]
-                values = F.pad(values[None, None], padding, mode="replicate").to(self.device)
-                with torch.autocast(self.device.type, torch.float16, enabled=self.device.type == "cuda"):
-                    found = self.network(values.contiguous(memory_format=torch.channels_last_3d))[0]
-                found = F.normalize(found.float(), dim=0).cpu()[:, : size[0], : size[1], : size[2]]
-                share = window[: size[0], : size[1], : size[2]]
-                total[(slice(None), *part)] += found * share
-                weight[part] += share
+        device = self.device
+        for number, corner in enumerate(tiles):
+            progress(number / len(tiles), f"describing {scan.name}")
+            part = tuple(slice(c, c + side) for c, side in zip(corner, CROP, strict=True))
+            if not scan.body[part].any():
+                continue
+            through = functools.partial(self._through, scan.values[part])
+            found, device = on_device_or_cpu(through, device, scan.name)
+            total[(slice(None), *part)] += found * window[tuple(slice(n) for n in found.shape[1:])]
+        for row in range(shape[0]):
+            # A plane at a time: of a large scan the whole field is a gigabyte, and needed once only.
+            total[:, row] = F.normalize(total[:, row], dim=0)
         progress(1.0, f"described {scan.name}")
-        return F.normalize(total, dim=0).numpy()
+        return total.numpy()
+
+    def _through(self, values: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """(K, J, I) values of a tile, at most `CROP`, to (C, K, J, I) vectors of unit length, on the CPU."""
+        # Weights that are moved in inference mode could not be used outside of it any more.
+        self.network.to(device)
+        size = values.shape
+        padding = [p for n, side in zip(reversed(size), reversed(CROP), strict=True) for p in (0, side - n)]
+        with torch.inference_mode():
+            values = F.pad(values[None, None], padding, mode="replicate").to(device)
+            with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+                found = self.network(values.contiguous(memory_format=torch.channels_last_3d))[0]
+            return F.normalize(found.float(), dim=0).cpu()[:, : size[0], : size[1], : size[2]].clone()
 
     def _describe(self, scan: PreparedScan, points: np.ndarray, progress: Progress) -> np.ndarray:
-        field = self.field(scan, progress)
+        field = self.field(scan, portion(progress, 0.0, 0.9))
         positions = scan.indices(points).T[::-1]
-        vectors = np.stack(
-            [ndimage.map_coordinates(channel, positions, order=1, mode="nearest") for channel in field], axis=1
-        )
+        vectors = np.empty((len(points), len(field)), np.float32)
+        for number, channel in enumerate(field):
+            progress(0.9 + 0.1 * number / len(field), f"describing {scan.name}")
+            vectors[:, number] = ndimage.map_coordinates(channel, positions, order=1, mode="nearest")
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
 from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 
+from SSLFewShotLib.descriptors.kept import KeptWith
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.resampling import grid_like
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.sampling.preparation import Preparation, PreparedScan
 
 
@@ -29,7 +29,7 @@ class Descriptor(ABC):
     batch_size: int = 512
 
     def __init__(self) -> None:
-        self._prepared: tuple[weakref.ref, bytes, PreparedScan] | None = None
+        self._prepared: KeptWith[PreparedScan] = KeptWith()
 
     @abstractmethod
     def _describe(self, scan: PreparedScan, points: np.ndarray, progress: Progress) -> np.ndarray:
@@ -39,15 +39,12 @@ class Descriptor(ABC):
     def provenance(self) -> dict[str, Any]:
         """What a report says of this descriptor: name, method, checksum of the weights, settings."""
 
-    def prepare(self, volume: Volume) -> PreparedScan:
+    def prepare(self, volume: Volume, progress: Progress = ignore_progress) -> PreparedScan:
         """The scan as this descriptor sees it; the last one is kept while its voxels are in use."""
         geometry = volume.ijkToLps.tobytes()
-        if self._prepared is not None:
-            array, known, scan = self._prepared
-            if array() is volume.array and known == geometry:
-                return scan
-        scan = self.preparation(volume)
-        self._prepared = (weakref.ref(volume.array), geometry, scan)
+        scan = self._prepared.get(volume.array, geometry)
+        if scan is None:
+            scan = self._prepared.put(volume.array, self.preparation(volume, progress), geometry)
         return scan
 
     def describe(self, volume: Volume, points: np.ndarray, progress: Progress = ignore_progress) -> np.ndarray:
@@ -62,7 +59,8 @@ class Descriptor(ABC):
             raise InputError(f"{volume.name}: finite points of shape (N, 3) were expected, got {points.shape}")
         if not len(points):
             return np.empty((0, self.dimension), np.float32)
-        return self._describe(self.prepare(volume), points, progress)
+        scan = self.prepare(volume, portion(progress, 0.0, 0.1))
+        return self._describe(scan, points, portion(progress, 0.1, 1.0))
 
     def dense(
         self, volume: Volume, spacing: float | tuple[float, float, float], progress: Progress = ignore_progress

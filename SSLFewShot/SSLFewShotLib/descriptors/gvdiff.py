@@ -41,10 +41,12 @@ class GreyValueDifferences(Descriptor):
         positions = scan.indices(points)
         offsets = self.pattern * scan.unit / scan.spacing
         vectors = np.empty((len(points), self.dimension), np.float32)
+        what = f"describing {scan.name}"
         for start in range(0, len(points), self.batch_size):
-            progress(start / len(points), f"describing {scan.name}")
             part = slice(start, start + self.batch_size)
             for column in range(self.dimension):
+                if column % 32 == 0:
+                    progress((start + column / self.dimension * self.batch_size) / len(points), what)
                 first, second = (
                     ndimage.map_coordinates(
                         values, (positions[part] + offsets[end, column]).T[::-1], order=1, mode="nearest"

@@ -31,9 +31,9 @@ class JointDescriptor(Descriptor):
     def provenance(self) -> dict[str, Any]:
         return {"name": self.name, "method": "joint", "parts": [part.provenance() for part in self.parts]}
 
-    def prepare(self, volume: Volume) -> PreparedScan:
+    def prepare(self, volume: Volume, progress: Progress = ignore_progress) -> PreparedScan:
         """The scan as the first part sees it."""
-        return self.parts[0].prepare(volume)
+        return self.parts[0].prepare(volume, progress)
 
     def describe(self, volume: Volume, points: np.ndarray, progress: Progress = ignore_progress) -> np.ndarray:
         count = len(self.parts)

@@ -15,7 +15,9 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from SSLFewShotLib.descriptors.descriptor import Descriptor
-from SSLFewShotLib.progress import Progress
+from SSLFewShotLib.descriptors.kept import KeptWith
+from SSLFewShotLib.networks.device_memory import on_device_or_cpu
+from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import Preparation, PreparedScan
@@ -29,7 +31,12 @@ _SIX = np.array([(0, 1, 1), (1, 1, 0), (1, 0, 1), (1, 1, 2), (2, 1, 1), (1, 2, 1
 _PAIRS = [(a, b) for a in range(6) for b in range(a) if np.sum((_SIX[a] - _SIX[b]) ** 2) == 2]
 
 
-def mind_ssc(image: torch.Tensor, radius: int = RADIUS, dilation: int = DILATION) -> torch.Tensor:
+def mind_ssc(
+    image: torch.Tensor,
+    radius: int = RADIUS,
+    dilation: int = DILATION,
+    progress: Progress = ignore_progress,
+) -> torch.Tensor:
     """Compute the descriptor of a whole image: (K, J, I) float to (12, K, J, I) in 0..1.
 
     exp(−D/V): D is the mean squared difference of two neighbours' patches (cubes of 2·radius + 1 voxels), less
@@ -45,6 +52,7 @@ def mind_ssc(image: torch.Tensor, radius: int = RADIUS, dilation: int = DILATION
 
     distances = torch.empty((len(_PAIRS), *size), dtype=image.dtype, device=image.device)
     for row, (a, b) in enumerate(_PAIRS):
+        progress(row / len(_PAIRS), "comparing neighbourhoods")
         squared = (shifted(_SIX[a]) - shifted(_SIX[b])) ** 2
         squared = F.pad(squared[None, None], [radius] * 6, mode="replicate")
         distances[row] = F.avg_pool3d(squared, 2 * radius + 1, stride=1)[0, 0]
@@ -56,7 +64,11 @@ def mind_ssc(image: torch.Tensor, radius: int = RADIUS, dilation: int = DILATION
 
 
 class MindSsc(Descriptor):
-    """MIND-SSC looked up at points (12 numbers a voxel)."""
+    """MIND-SSC looked up at points (12 numbers a voxel).
+
+    The field of the last scan is kept as long as the scan is. Where the device's memory does not suffice for it,
+    it is computed on the CPU, and an `InputWarning` says so.
+    """
 
     name = "mind"
     dimension = len(_PAIRS)
@@ -65,19 +77,34 @@ class MindSsc(Descriptor):
         super().__init__()
         self.preparation = Preparation(extent, intensity, STEP)
         self.device = torch.device(device)
-        self._field: tuple[PreparedScan, np.ndarray] | None = None
+        self._field: KeptWith[np.ndarray] = KeptWith()
 
     def provenance(self) -> dict[str, Any]:
         extent = self.preparation.extent
         return {"name": self.name, "method": "mind-ssc", "extent": [extent.unit, extent.scale]}
 
+    def field(self, scan: PreparedScan, progress: Progress = ignore_progress) -> np.ndarray:
+        """(12, K, J, I) float32: the descriptor of every voxel of a prepared scan."""
+        field = self._field.get(scan)
+        if field is None:
+
+            def computed(device: torch.device) -> np.ndarray:
+                with torch.inference_mode():
+                    return self._computed(scan.values.to(device), progress)
+
+            field, _ = on_device_or_cpu(computed, self.device, scan.name)
+            self._field.put(scan, field)
+        return field
+
+    def _computed(self, values: torch.Tensor, progress: Progress) -> np.ndarray:
+        return mind_ssc(values, progress=progress).cpu().numpy()
+
     def _describe(self, scan: PreparedScan, points: np.ndarray, progress: Progress) -> np.ndarray:
-        progress(0.0, f"describing {scan.name}")
-        if self._field is None or self._field[0] is not scan:
-            with torch.inference_mode():
-                self._field = scan, mind_ssc(scan.values.to(self.device)).cpu().numpy()
+        what = f"describing {scan.name}"
+        field = self.field(scan, renamed(portion(progress, 0.0, 0.8), what))
         positions = scan.indices(points).T[::-1]
-        return np.stack(
-            [ndimage.map_coordinates(channel, positions, order=1, mode="nearest") for channel in self._field[1]],
-            axis=1,
-        )
+        vectors = np.empty((len(points), len(field)), np.float32)
+        for number, channel in enumerate(field):
+            progress(0.8 + 0.2 * number / len(field), what)
+            vectors[:, number] = ndimage.map_coordinates(channel, positions, order=1, mode="nearest")
+        return vectors

@@ -11,6 +11,7 @@ from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.body import body_mask
 from SSLFewShotLib.imaging.resampling import resample
 from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed, watched
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 
@@ -30,7 +31,7 @@ class Preparation:
     intensity: Intensity
     step: float
 
-    def __call__(self, volume: Volume) -> PreparedScan:
+    def __call__(self, volume: Volume, progress: Progress = ignore_progress) -> PreparedScan:
         """Resample to an LPS-aligned grid that covers the scan (anti-aliased), and normalise.
 
         Raises InputError when the extent is so small for the scan that the grid would not fit into memory, and for
@@ -52,9 +53,10 @@ class Preparation:
         matrix = np.diag([*spacing, 1.0])
         matrix[:3, 3] = origin
         grid = Volume(np.broadcast_to(np.int8(0), size[::-1]), matrix, volume.name, volume.modality)
-        resampled = resample(volume, grid)
-        body = body_mask(resampled)
-        values = self.intensity.apply(resampled.array, body)
+        what = f"preparing {volume.name}"
+        resampled = resample(volume, grid, progress=renamed(portion(progress, 0.0, 0.5), what))
+        body = body_mask(resampled, progress=renamed(portion(progress, 0.5, 0.9), what))
+        values = watched(lambda: self.intensity.apply(resampled.array, body), progress, 0.9, what)
         if not np.isfinite(values).all():
             raise InputError(f"{volume.name}: holds NaN or infinite voxels; replace them, by the value of air say")
         return PreparedScan(torch.from_numpy(values), torch.from_numpy(body), origin, spacing, unit, volume.name)
