@@ -11,7 +11,7 @@ from skimage.filters import threshold_otsu
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.progress import Progress, ignore_progress, portion, watched
 
 _CT_THRESHOLD = -300.0  # HU; skin and fat are above, foam, blankets and lung below
 _WORKING_SPACING = 3.0  # mm; the mask is found on block means of about this size
@@ -47,19 +47,18 @@ def body_mask(volume: Volume, radius: float = 6.0, progress: Progress = ignore_p
     progress(0.0, what)
     steps = _steps(volume)
     coarse = _block_means(volume.array, steps, portion(progress, 0.0, 0.1), what)
-    threshold = _threshold(volume, coarse)
+    threshold = watched(lambda: _threshold(volume, coarse), progress, 0.1, what)
     if threshold is None:
         return np.ones(volume.array.shape, bool)
     spacing = volume.spacing[::-1] * steps
     axial = 2 - int(np.argmax(np.abs(volume.direction[2])))
     extents = np.delete(volume.spacing[::-1] * volume.array.shape, axial)
     radius = min(radius, 0.03 * float(extents.min()))
-    progress(0.1, what)
-    mask = _largest_pieces(coarse > threshold, spacing, radius)
+    mask = watched(lambda: _largest_pieces(coarse > threshold, spacing, radius), progress, 0.1, what)
     if mask is None:
         return np.ones(volume.array.shape, bool)
-    progress(0.2, what)
-    mask = _filled(_closed(mask, spacing, radius), axial, portion(progress, 0.3, 0.4), what)
+    mask = watched(lambda: _closed(mask, spacing, radius), progress, 0.2, what)
+    mask = _filled(mask, axial, portion(progress, 0.3, 0.4), what)
     if max(steps) == 1:
         return mask
     mask = _on_full_grid(mask, volume.array, steps, threshold, portion(progress, 0.4, 0.5), what)
@@ -75,7 +74,11 @@ def body_box(volume: Volume, mask: np.ndarray | None = None, progress: Progress 
     Returns (2, 3) LPS mm: the 0.5th and 99.5th percentile of the coordinates of the mask's voxels, so that a
     hand or a stray piece does not move the box. An empty mask stands for the whole volume.
     """
-    mask = body_mask(volume, progress=progress) if mask is None else mask
+    mask = body_mask(volume, progress=portion(progress, 0.0, 0.9)) if mask is None else mask
+    return watched(lambda: _box_of(volume, mask), progress, 0.9, f"finding the body's box in {volume.name}")
+
+
+def _box_of(volume: Volume, mask: np.ndarray) -> np.ndarray:
     step = max(1, int(np.ceil((mask.size / _BOX_VOXELS) ** (1 / 3))))
     kji = np.argwhere(mask[::step, ::step, ::step]) * step
     if not len(kji):
@@ -197,8 +200,8 @@ def _on_full_grid(
 ) -> np.ndarray:
     """Blocks well inside stay, blocks at the rim are decided voxel by voxel."""
     cube = np.ones((3, 3, 3), bool)
-    inner = ndimage.binary_erosion(mask, cube, border_value=1)
-    outer = ndimage.binary_dilation(mask, cube)
+    inner = watched(lambda: ndimage.binary_erosion(mask, cube, border_value=1), progress, 0.0, what)
+    outer = watched(lambda: ndimage.binary_dilation(mask, cube), progress, 0.0, what)
     full = np.empty(array.shape, bool)
     for k in range(array.shape[0]):
         progress(k / array.shape[0], what)

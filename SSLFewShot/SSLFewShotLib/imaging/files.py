@@ -17,6 +17,8 @@ import SimpleITK as sitk  # noqa: N813 - the name it goes by
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging import itk_images
+from SSLFewShotLib.imaging.compression import compress as compress_file
+from SSLFewShotLib.imaging.compression import raw_name
 from SSLFewShotLib.imaging.dicom import is_dicom_file, read_dicom_file, read_dicom_folder
 from SSLFewShotLib.imaging.integrity import check_complete
 from SSLFewShotLib.imaging.label_names import named_segments
@@ -31,7 +33,7 @@ from SSLFewShotLib.imaging.nifti import (
 from SSLFewShotLib.imaging.segmentation_nrrd import has_segments, labels_from_segmentation, write_segmentation
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.outputs import refuse_existing, written_atomically
-from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.progress import Progress, ignore_progress, portion, watched
 
 # The longest first: ".seg.nrrd" is not a plain ".nrrd".
 _READABLE = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
@@ -64,7 +66,7 @@ def read_volume(path: Path | str, progress: Progress = ignore_progress) -> Volum
     path = Path(path)
     volume, _ = _read(path, progress)
     if volume.array.dtype.kind == "f":
-        bad = sum(int(plane.size - np.isfinite(plane).sum()) for plane in volume.array)
+        bad = watched(lambda: _nonfinite(volume.array), progress, 1.0, f"checking {path.name}")
         _refuse_nonfinite(bad, volume.array.size, path)
     return volume
 
@@ -81,17 +83,22 @@ def read_labels(path: Path | str, progress: Progress = ignore_progress) -> Label
     path = Path(path)
     volume, segmented = _read(path, progress, labels=True)
     if segmented:
-        return labels_from_segmentation(volume.array, volume.ijkToLps, volume.metadata, path.name)
-    array = as_labels(volume.array, str(path))
-    segments = {
-        value: Segment(value, f"Segment_{value}", default_colour(value)) for value in present_values(array)
-    }
+        return labels_from_segmentation(volume.array, volume.ijkToLps, volume.metadata, path.name, progress)
+    array = watched(lambda: as_labels(volume.array, str(path)), progress, 1.0, f"checking {path.name}")
+    present = watched(lambda: present_values(array), progress, 1.0, f"checking {path.name}")
+    segments = {value: Segment(value, f"Segment_{value}", default_colour(value)) for value in present}
     segments |= {segment.value: segment for segment in named_segments(path.parent, stem(path))}
     ordered = [segments[value] for value in sorted(segments)]
     return LabelMap(array, volume.ijkToLps, path.name, volume.modality, segments=ordered)
 
 
-def write_volume(volume: Volume, path: Path | str, overwrite: bool = False, compress: bool = True) -> None:
+def write_volume(
+    volume: Volume,
+    path: Path | str,
+    overwrite: bool = False,
+    compress: bool = True,
+    progress: Progress = ignore_progress,
+) -> None:
     """Write a volume; the ending of `path` (.nrrd, .nii.gz, .nii, .mha) tells the format.
 
     compress: .nrrd and .mha can be written uncompressed, for speed.
@@ -110,10 +117,12 @@ def write_volume(volume: Volume, path: Path | str, overwrite: bool = False, comp
     if volume.modality and ending == ".nrrd":
         image.SetMetaData("modality", volume.modality)
     with written_atomically(path) as temporary:
-        _write_image(image, temporary, compress)
+        _write_image(image, temporary, compress, progress)
 
 
-def write_labels(labels: LabelMap, path: Path | str, overwrite: bool = False) -> None:
+def write_labels(
+    labels: LabelMap, path: Path | str, overwrite: bool = False, progress: Progress = ignore_progress
+) -> None:
     """Write labels; the ending of `path` (.seg.nrrd, .nrrd, .nii.gz, .nii, .mha) tells the format.
 
     .seg.nrrd keeps everything; .nrrd keeps the same keys for a single layer; the others keep the numbers only.
@@ -125,15 +134,15 @@ def write_labels(labels: LabelMap, path: Path | str, overwrite: bool = False) ->
     ending = _writable_format(path, overwrite)
     if ending == ".seg.nrrd":
         with written_atomically(path) as temporary:
-            write_segmentation(labels, temporary)
+            write_segmentation(labels, temporary, progress)
         return
     _refuse_sheared_nifti(labels, path, ending)
     flat = _single_layer(labels, path)
     with written_atomically(path) as temporary:
         if ending == ".nrrd":
-            write_segmentation(flat, temporary)
+            write_segmentation(flat, temporary, progress)
         else:
-            _write_image(itk_images.image_of(flat), temporary, compress=True)
+            _write_image(itk_images.image_of(flat), temporary, True, progress)
 
 
 def _read(path: Path, progress: Progress, labels: bool = False) -> tuple[Volume, bool]:
@@ -166,19 +175,21 @@ def _read(path: Path, progress: Progress, labels: bool = False) -> tuple[Volume,
         segmented = labels and ending in (".seg.nrrd", ".nrrd", ".nhdr") and has_segments(metadata)
         flat = _check_shape(path, header, vectors=segmented)
         count = int(np.prod(header.GetSize(), dtype=object)) * header.GetNumberOfComponents()
-        check_complete(path, count * _itemsize(header.GetPixelID()))
+        voxel_bytes = count * _itemsize(header.GetPixelID())
+        check_complete(path, voxel_bytes, portion(progress, 0.0, 0.4))
         if nifti is not None:
-            _refuse_nonfinite(count_nonfinite(path, nifti), count, path)
-        image = itk_images.read_image(path)
+            _refuse_nonfinite(count_nonfinite(path, nifti, portion(progress, 0.4, 0.6)), count, path)
+        what = f"reading {path.name}"
+        image = watched(lambda: itk_images.read_image(path), progress, 0.6, what)
     if flat:
         image = image[:, :, :, 0]
-    array = itk_images.array_of(image)
+    array = watched(lambda: itk_images.itk_array(itk_images.array_of(image)), progress, 0.9, what)
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
     matrix = itk_images.matrix_of(image) if sheared is None else sheared
     kept = {key: value for key, value in metadata.items() if key.startswith("Segment")} if segmented else {}
     modality = metadata.get("modality", "") if ending == ".nrrd" else ""
-    return Volume(itk_images.itk_array(array), matrix, path.name, modality, kept), segmented
+    return Volume(array, matrix, path.name, modality, kept), segmented
 
 
 def _check_shape(path: Path, header: sitk.ImageFileReader, vectors: bool) -> bool:
@@ -208,6 +219,10 @@ def _check_shape(path: Path, header: sitk.ImageFileReader, vectors: bool) -> boo
 def _itemsize(pixel_id: int) -> int:
     bits = "".join(c for c in sitk.GetPixelIDValueAsString(pixel_id) if c.isdigit())
     return int(bits or 8) // 8
+
+
+def _nonfinite(array: np.ndarray) -> int:
+    return sum(int(plane.size - np.isfinite(plane).sum()) for plane in array)
 
 
 def _refuse_nonfinite(bad: int, count: int, path: Path) -> None:
@@ -256,14 +271,24 @@ def _single_layer(labels: LabelMap, path: Path) -> LabelMap:
     return LabelMap(merged, labels.ijkToLps, labels.name, labels.modality, segments=labels.segments)
 
 
-def _write_image(image: sitk.Image, path: Path, compress: bool) -> None:
-    """Write with ITK; OSError when not every byte has reached the disk."""
+def _write_image(image: sitk.Image, path: Path, compress: bool, progress: Progress) -> None:
+    """Write with ITK, into a folder of its own; OSError when not every byte has reached the disk."""
+    raw = raw_name(path) if compress else None
+
+    def write() -> None:
+        with itk_images.quiet(), itk_images.openable(raw or path, writing=True) as name:
+            sitk.WriteImage(image, name, compress and raw is None)
+
+    # Windows would not let the folder go while ITK still writes into it.
+    watcher = progress if os.name == "posix" else ignore_progress
     try:
-        with itk_images.quiet(), itk_images.openable(path, writing=True) as name:
-            sitk.WriteImage(image, name, compress)
+        watched(write, watcher, 0.0, f"writing {path.name}")
         # ITK's NIfTI writer does not notice a full disk.
         if file_format(path) in _NIFTI:
-            check_complete(path, 0)
+            check_complete(raw or path, 0)
+        if raw is not None:
+            compress_file(raw, path, progress)
+            raw.unlink()
     except (RuntimeError, InputError):
         full = shutil.disk_usage(path.parent).free < 1 << 20
         code = errno.ENOSPC if full else errno.EIO

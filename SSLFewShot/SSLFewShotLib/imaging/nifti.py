@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.progress import Progress, ignore_progress
 
 # Metres and micrometres in mm; everything else, unknown included, is taken for mm (low bits of xyzt_units).
 _MILLIMETRES = {1: 1000.0, 3: 0.001}
@@ -85,7 +86,7 @@ def _parsed(start: bytes, order: str) -> NiftiHeader:
     return NiftiHeader(shape, first, first + voxels * bits // 8, floats, sform)
 
 
-def count_nonfinite(path: Path, header: NiftiHeader) -> int:
+def count_nonfinite(path: Path, header: NiftiHeader, progress: Progress = ignore_progress) -> int:
     """The number of NaN and infinite voxels in a complete file."""
     if header.floats is None:
         return 0
@@ -93,6 +94,7 @@ def count_nonfinite(path: Path, header: NiftiHeader) -> int:
     with _opened(path) as file:
         file.seek(header.start)
         while left > 0 and (chunk := file.read(min(left, 1 << 22))):
+            progress(1 - left / (header.end - header.start), f"checking {path.name}")
             values = np.frombuffer(chunk, header.floats)
             bad += int(values.size - np.isfinite(values).sum())
             left -= len(chunk)

@@ -6,6 +6,7 @@ other; all others by ITK, in voxel space, because ITK's own geometry is not made
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 
@@ -17,10 +18,10 @@ from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.itk_images import itk_array
 from SSLFewShotLib.imaging.labelmap import LabelMap, present_values
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.progress import Progress, ignore_progress, watched
 
-# Voxels of the target that are computed at once: 32 MiB in float32.
-_SLAB = 1 << 23
+# Voxels of the target that are computed at once: 16 MiB in float32, tenths of a second.
+_SLAB = 1 << 22
 # Below this, downsampling loses too little for smoothing to pay.
 _ANTI_ALIASING_FROM = 1.5
 # How far a voxel may be off, in voxels, for two grids to count as aligned, and an edge to be reached.
@@ -185,9 +186,9 @@ def _oblique(
     factors = np.linalg.norm(mapping[:3, :3], axis=1)
     sigmas = [_sigma(factor) if order else 0.0 for factor in factors[::-1]]
     if any(sigmas):
-        array = ndimage.gaussian_filter(
-            array, sigmas + [0.0] * (array.ndim - 3), output=result.dtype, mode="nearest", truncate=4.0
-        )
+        sigmas += [0.0] * (array.ndim - 3)
+        smooth = functools.partial(ndimage.gaussian_filter, mode="nearest", truncate=4.0)
+        array = watched(lambda: smooth(array, sigmas, output=result.dtype), progress, 0.0, "Resampling")
     source = sitk.GetImageFromArray(np.ascontiguousarray(array), isVector=array.ndim == 4)
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(mapping[:3, :3].ravel().tolist())
@@ -206,20 +207,22 @@ def _oblique(
     for slab in [slice(0, result.shape[0])] if order == 3 else _slabs(result.shape, progress):
         resampler.SetSize([*result.shape[2:0:-1], slab.stop - slab.start])
         resampler.SetOutputOrigin([0.0, 0.0, float(slab.start)])
-        piece = resampler.Execute(source)  # a view does not keep its image alive
+        share = slab.start / result.shape[0]
+        # Kept in a variable: a view does not keep its image alive.
+        piece = watched(functools.partial(resampler.Execute, source), progress, share, "Resampling")
         result[slab] = sitk.GetArrayViewFromImage(piece).reshape(result[slab].shape)
 
 
-def resample_labels(labels: LabelMap, grid: Volume) -> LabelMap:
+def resample_labels(labels: LabelMap, grid: Volume, progress: Progress = ignore_progress) -> LabelMap:
     """Sample labels at the voxels of `grid`: nearest voxel, background outside, layers and segments kept."""
-    sampled = resample(Volume(labels.array, labels.ijkToLps, labels.name), grid, order=0, fill=0)
+    sampled = resample(Volume(labels.array, labels.ijkToLps, labels.name), grid, 0, 0.0, progress)
     return LabelMap(
         sampled.array, grid.ijkToLps, labels.name, labels.modality, dict(labels.metadata),
         segments=list(labels.segments), layers=dict(labels.layers),
     )  # fmt: skip
 
 
-def labels_on_grid(labels: LabelMap, volume: Volume) -> LabelMap:
+def labels_on_grid(labels: LabelMap, volume: Volume, progress: Progress = ignore_progress) -> LabelMap:
     """Bring labels to the grid of their image: as they are when they lie on it, else resampled.
 
     Warns with `InputWarning` when resampled, naming segments of which nothing is left.
@@ -233,7 +236,7 @@ def labels_on_grid(labels: LabelMap, volume: Volume) -> LabelMap:
     )
     if not _boxes_meet(labels, volume):
         raise apart
-    moved = resample_labels(labels, volume)
+    moved = resample_labels(labels, volume, progress)
     before, after = present_values(labels.array), present_values(moved.array)
     if before and not after:
         raise apart

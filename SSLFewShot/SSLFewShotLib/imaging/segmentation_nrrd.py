@@ -7,6 +7,7 @@ layers are a fourth, fastest axis of kind `list`.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import re
 import warnings
@@ -17,6 +18,7 @@ import numpy as np
 
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.labelmap import LabelMap, Segment, as_labels, default_colour, present_values
+from SSLFewShotLib.progress import Progress, ignore_progress, watched
 
 _TERMINOLOGY = "TerminologyEntry"
 _ID = "ID"
@@ -28,7 +30,11 @@ def has_segments(metadata: dict[str, str]) -> bool:
 
 
 def labels_from_segmentation(
-    array: np.ndarray, matrix: np.ndarray, metadata: dict[str, str], name: str
+    array: np.ndarray,
+    matrix: np.ndarray,
+    metadata: dict[str, str],
+    name: str,
+    progress: Progress = ignore_progress,
 ) -> LabelMap:
     """Build the label map of a segmentation file.
 
@@ -39,7 +45,8 @@ def labels_from_segmentation(
     background, with an `InputWarning`.
     Raises InputError when a segment lies in a layer that the file does not have.
     """
-    array = as_labels(array, name)
+    what = f"sorting the segments of {name}"
+    array = watched(functools.partial(as_labels, array, name), progress, 1.0, what)
     stored = array if array.ndim == 4 else array[..., np.newaxis]
     entries = _entries(metadata, stored.shape[-1], name)
     values = [entry.value for entry in entries]
@@ -54,8 +61,10 @@ def labels_from_segmentation(
         for entry, value in zip(entries, values, strict=True):
             if entry.layer == layer:
                 lookup[entry.value] = value
-        layers[..., layer] = lookup[stored[..., layer]]
-        unlisted |= {v for v in present_values(stored[..., layer]) if not lookup[v]}
+        here = stored[..., layer]
+        layers[..., layer] = watched(functools.partial(lookup.__getitem__, here), progress, 1.0, what)
+        present = watched(functools.partial(present_values, here), progress, 1.0, what)
+        unlisted |= {v for v in present if not lookup[v]}
     if unlisted:
         warnings.warn(
             f"{name}: label values {sorted(unlisted)} belong to no segment of the file; taken as background",
@@ -133,7 +142,7 @@ def _parsed_colour(text: str) -> tuple[float, float, float] | None:
     return red, green, blue
 
 
-def write_segmentation(labels: LabelMap, path: Path) -> None:
+def write_segmentation(labels: LabelMap, path: Path, progress: Progress = ignore_progress) -> None:
     """Write a label map as Slicer writes a segmentation: gzip-compressed NRRD with `Segment…` keys.
 
     A single layer is a plain 3D NRRD that every reader of NRRD takes for a label map.
@@ -147,7 +156,8 @@ def write_segmentation(labels: LabelMap, path: Path) -> None:
         file.write(header.encode())
         # No time stamp: the same labels give the same file.
         with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0) as stream:
-            for plane in layers:
+            for number, plane in enumerate(layers):
+                progress(number / len(layers), f"writing {path.name}")
                 stream.write(np.ascontiguousarray(plane).tobytes())
 
 

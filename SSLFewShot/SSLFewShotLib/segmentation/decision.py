@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,9 +10,9 @@ from scipy import ndimage
 
 from SSLFewShotLib.imaging.labelmap import LabelMap, Segment
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.progress import Progress, ignore_progress, watched
 
-_SLAB_VOXELS = 2_000_000
+_SLAB_VOXELS = 1_000_000
 """Voxels that are decided at once for one segment; fewer for several, so that it takes tenths of a second."""
 
 
@@ -70,7 +71,8 @@ def decide_in_slabs(
     """
     shape = volume.array.shape[:3]
     winner = np.zeros(shape, np.uint8 if len(segments) < 256 else np.int16)
-    confidence = np.ones(shape, np.float32)
+    # Of a large scan, memory that is new takes a second to be filled.
+    confidence = watched(lambda: np.ones(shape, np.float32), progress, 0.0, "deciding on the scan's grid")
     masks = [np.zeros(shape, bool) for _ in segments] if overlapping else []
     if box is None:
         progress(1.0, "nothing found")
@@ -96,23 +98,27 @@ def decide_in_slabs(
     if overlapping:
         if largest_component:
             for number, segment in enumerate(segments):
-                progress(1.0, f"keeping the largest piece of {segment.name}")
-                masks[number] = _without_small_pieces(masks[number], confidence)
+                masks[number] = _without_small_pieces(masks[number], confidence, segment, progress)
         named = {segment.name: mask for segment, mask in zip(segments, masks, strict=True)}
         return LabelMap.from_masks(volume, named, list(segments), name), volume.with_array(confidence)
     labels = np.zeros(shape, np.uint8 if max(segment.value for segment in segments) < 256 else np.int16)
     for number, segment in enumerate(segments, start=1):
-        mask = winner == number  # one at a time: a large scan with many segments would not fit otherwise
+        # One at a time: a large scan with many segments would not fit otherwise.
+        what = f"collecting the voxels of {segment.name}"
+        mask = watched(functools.partial(np.equal, winner, number), progress, 1.0, what)
         if largest_component:
-            progress(1.0, f"keeping the largest piece of {segment.name}")
-            mask = _without_small_pieces(mask, confidence)
+            mask = _without_small_pieces(mask, confidence, segment, progress)
         labels[mask] = segment.value
     return LabelMap(labels, volume.ijkToLps, name, segments=list(segments)), volume.with_array(confidence)
 
 
-def _without_small_pieces(mask: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+def _without_small_pieces(
+    mask: np.ndarray, confidence: np.ndarray, segment: Segment, progress: Progress
+) -> np.ndarray:
     """The largest piece; where another one goes, what spoke for it now speaks against the decision."""
-    kept = largest_piece(mask)
+    what = f"keeping the largest piece of {segment.name}"
+    kept = watched(lambda: largest_piece(mask), progress, 1.0, what)
+    progress(1.0, what)
     dropped = mask & ~kept
     confidence[dropped] = 1 - confidence[dropped]
     return kept

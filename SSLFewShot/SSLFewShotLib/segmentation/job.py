@@ -25,11 +25,11 @@ from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import installed_versions
 from SSLFewShotLib.networks.device import choose_device
 from SSLFewShotLib.outputs import refuse_existing, written_atomically
-from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed, watched
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.batch_report import REPORT_NAME, SUMMARY_NAME, BatchReport
 from SSLFewShotLib.segmentation.choice import make_segmenter
-from SSLFewShotLib.segmentation.fingerprint import fingerprint, scan_identity
+from SSLFewShotLib.segmentation.fingerprint import fingerprint, scan_identity, support_content
 from SSLFewShotLib.segmentation.resumption import check_resumable, remove_old_leftovers, take_over_results
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
@@ -52,7 +52,7 @@ class SegmentationJob:
     targets: Sequence[Path]
     supports: Sequence[tuple[Path, Path]]
     output: Path
-    method: str = "knn"
+    method: str = "auto"
     model: str | None = None
     format: str = "nii.gz"
     device: str = "auto"
@@ -104,6 +104,7 @@ def run(
     device = choose_device(job.device)
     share = 1 / (1 + len(targets))
     fitted = prepare(job, device, portion(progress, 0.0, share))
+    watched(lambda: support_content(fitted.support), progress, share, "looking what the support holds")
     report = begun_report(job, targets, fitted, str(device))
     left = report.left
     # What was fitted before takes no share of the time.
@@ -186,8 +187,9 @@ def read_support(
         part(0.0, "reading the support")
         volume = read_volume(image, portion(part, 0.0, 0.5))
         part(0.5, "reading the support's labels")
-        read.append((volume, labels_on_grid(read_labels(labels, portion(part, 0.5, 1.0)), volume)))
-    return SupportSet(read, segment_names)
+        marked = read_labels(labels, portion(part, 0.5, 0.9))
+        read.append((volume, labels_on_grid(marked, volume, portion(part, 0.9, 1.0))))
+    return watched(lambda: SupportSet(read, segment_names), progress, 1.0, "reading the support")
 
 
 def named_targets(job: SegmentationJob) -> dict[str, Path]:
@@ -268,16 +270,16 @@ def _segment_one(
     for segment in labels.segments:
         progress(0.95, f"measuring {segment.name}")
         mask = labels.mask(segment)
-        volumes_ml[segment.name] = round(float(mask.sum()) * volume.voxel_volume / 1000, 3)
-        if mask.any():
+        count = int(np.count_nonzero(mask))
+        volumes_ml[segment.name] = round(count * volume.voxel_volume / 1000, 3)
+        if count:
             mean_confidence[segment.name] = round(float(confidence.array[mask].mean(dtype=np.float64)), 3)
     segmentation_path, confidence_path = _output_paths(job, name)
     # Both or neither, whatever interrupts the writing.
     with written_atomically(segmentation_path) as first, written_atomically(confidence_path) as second:
-        progress(0.97, "writing the labels")
-        write_labels(labels, first)
-        progress(0.98, "writing the confidence")
-        write_volume(confidence, second)
+        write_labels(labels, first, progress=renamed(portion(progress, 0.96, 0.98), "writing the labels"))
+        writing = renamed(portion(progress, 0.98, 1.0), "writing the confidence")
+        write_volume(confidence, second, progress=writing)
         sizes = [first.stat().st_size, second.stat().st_size]
     return {
         "image": path.name,

@@ -23,7 +23,7 @@ from SSLFewShotLib.segmentation.support_vectors import SupportVectors, draw_supp
 _REFINE_FROM = 0.4
 """A fine node is described where the coarse ones around give any segment at least this probability."""
 
-_NODES_AT_ONCE = 4096
+_NODES_AT_ONCE = 1024
 
 
 class KnnSegmenter(Segmenter):
@@ -113,9 +113,9 @@ class KnnSegmenter(Segmenter):
                 progress=portion(report, 0.1, 0.2),
             )
             report(0.2, f"preparing {volume.name}")
-            described = known_vectors.describe(volume, points, portion(report, 0.2, 1.0))
-            report(1.0, f"finding the body's box in {volume.name}")
-            low, high = known_vectors.body_box(volume, self._spacing(volume))
+            described = known_vectors.describe(volume, points, portion(report, 0.2, 0.95))
+            rest = portion(report, 0.95, 1.0)
+            low, high = known_vectors.body_box(volume, self._spacing(volume, rest), rest)
             vectors.append((described, (points.points - low) / (high - low)))
             members.append(points.member)
             weights.append(points.weight)
@@ -140,17 +140,18 @@ class KnnSegmenter(Segmenter):
         self.recall_ = self.index_.recall
         return self
 
-    def lattice(self, volume: Volume) -> Lattice:
+    def lattice(self, volume: Volume, progress: Progress = ignore_progress) -> Lattice:
         """The points of a scan that will be classified; keep it to classify the same scan again at little cost."""
-        return Lattice(volume, self.descriptor, self._spacing(volume))
+        half = portion(progress, 0.0, 0.5), portion(progress, 0.5, 1.0)
+        return Lattice(volume, self.descriptor, self._spacing(volume, half[0]), half[1])
 
     def predict(
         self, volume: Volume, progress: Progress = ignore_progress, lattice: Lattice | None = None
     ) -> tuple[LabelMap, Volume]:
         """Classify the lattice, coarse then fine, and interpolate the probabilities to the scan's own grid."""
         progress(0.0, f"preparing {volume.name}")
-        lattice = lattice or self.lattice(volume)
-        probabilities = self.lattice_probabilities(lattice, portion(progress, 0.0, 0.9))
+        lattice = lattice or self.lattice(volume, portion(progress, 0.0, 0.1))
+        probabilities = self.lattice_probabilities(lattice, portion(progress, 0.1, 0.9))
         labels, confidence = labels_from_probabilities(
             volume,
             probabilities,
@@ -198,10 +199,10 @@ class KnnSegmenter(Segmenter):
         }
         return {"method": self.name, "descriptor": self.descriptor.provenance(), "settings": settings}
 
-    def _spacing(self, volume: Volume) -> float:
+    def _spacing(self, volume: Volume, progress: Progress = ignore_progress) -> float:
         if self.spacing is not None:
             return self.spacing
-        return float(self.descriptor.prepare(volume).unit.min()) / 20
+        return float(self.descriptor.prepare(volume, progress).unit.min()) / 20
 
     def _vote_weights(self, volumes: np.ndarray) -> np.ndarray:
         """mm³ a point stands for to the weight of its vote, 1 on average over the foreground."""

@@ -11,7 +11,7 @@ from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.body import body_box
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.progress import Progress, ignore_progress, portion, watched
 
 _MOST_NODES = 100_000_000
 
@@ -26,12 +26,18 @@ class Lattice:
     Raises InputError for a spacing that is not above 0, or so fine that the points would not fit into memory.
     """
 
-    def __init__(self, volume: Volume, descriptor: Descriptor, spacing: float):
+    def __init__(
+        self,
+        volume: Volume,
+        descriptor: Descriptor,
+        spacing: float,
+        progress: Progress = ignore_progress,
+    ):
         self.volume = volume
         self.descriptor = descriptor
         self.spacing = float(spacing)
         began = time.perf_counter()
-        scan = descriptor.prepare(volume)
+        scan = descriptor.prepare(volume, portion(progress, 0.0, 0.8))
         low, high = scan.origin, scan.origin + scan.spacing * (np.array(scan.values.shape[::-1]) - 1)
         if not self.spacing > 0 or np.prod((high - low) / self.spacing + 1) > _MOST_NODES:
             raise InputError(
@@ -42,11 +48,14 @@ class Lattice:
         self.origin = (low + high) / 2 - self.spacing * (count - 1) / 2
         self.shape = tuple(int(n) for n in count[::-1])
         prepared = Volume.from_spacing(scan.body.numpy(), tuple(scan.spacing), tuple(scan.origin))
-        self.box = body_box(prepared, scan.body.numpy())
+        self.box = body_box(prepared, scan.body.numpy(), portion(progress, 0.8, 0.9))
         step = self.spacing / scan.spacing[::-1]
         start = ((self.origin - scan.origin) / scan.spacing)[::-1]
         # A node counts as body when body lies within half a step, so that the skin is not lost.
-        near = ndimage.maximum_filter(scan.body.numpy(), size=[max(1, 2 * int(s / 2) + 1) for s in step])
+        size = [max(1, 2 * int(s / 2) + 1) for s in step]
+        near = watched(
+            lambda: ndimage.maximum_filter(scan.body.numpy(), size), progress, 0.9, f"preparing {volume.name}"
+        )
         index = np.ix_(
             *(
                 np.clip(np.round(start[a] + step[a] * np.arange(self.shape[a])), 0, near.shape[a] - 1).astype(int)

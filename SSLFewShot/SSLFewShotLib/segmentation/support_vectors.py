@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.progress import Progress, ignore_progress, watched
 from SSLFewShotLib.segmentation.lattice import Lattice
 
 _LEAST_PER_SEGMENT, _LEAST_BACKGROUND = 50, 500
@@ -57,9 +57,9 @@ def draw_support_points(
     for mask in masks.values():
         progress(0.0, what)
         foreground |= mask
-    progress(0.1, what)
-    near = _dilated(foreground, border, volume.spacing[::-1]) & body & ~foreground
-    far = body & ~near & ~foreground
+    near = watched(lambda: _dilated(foreground, border, volume.spacing[::-1]), progress, 0.1, what)
+    near = watched(lambda: near & body & ~foreground, progress, 0.4, what)
+    far = watched(lambda: body & ~near & ~foreground, progress, 0.4, what)
     segment_share = max(_LEAST_PER_SEGMENT, per_segment // supports)
     background_share = max(_LEAST_BACKGROUND, background // supports) // 2
     groups = [(masks, value, max(per_segment, segment_share), segment_share) for value in masks]
@@ -72,7 +72,8 @@ def draw_support_points(
         count = int(np.count_nonzero(mask))
         if not count:
             continue
-        taken = _voxels_of_rank(mask, rng.choice(count, min(most, count), replace=False)[:share])
+        ranks = rng.choice(count, min(most, count), replace=False)[:share]
+        taken = _voxels_of_rank(mask, ranks, progress, what)
         weight = volume.voxel_volume * count / len(taken)
         for voxel in taken:
             # A voxel of two overlapping segments stands for the smaller amount of either.
@@ -107,12 +108,12 @@ class SupportVectors:
         known.update(zip((voxels[row] for row in missing), described, strict=True))
         return np.stack([known[voxel] for voxel in voxels])
 
-    def body_box(self, volume: Volume, spacing: float) -> np.ndarray:
+    def body_box(self, volume: Volume, spacing: float, progress: Progress = ignore_progress) -> np.ndarray:
         """(2, 3) LPS mm: the box of the body, as on the lattice on which a query is classified."""
         self._vectors_of(volume)
         key = *_identity(volume), spacing
         if key not in self._boxes:
-            self._boxes[key] = Lattice(volume, self.descriptor, spacing).box
+            self._boxes[key] = Lattice(volume, self.descriptor, spacing, progress).box
         return self._boxes[key]
 
     def _vectors_of(self, volume: Volume) -> dict[int, np.ndarray]:
@@ -123,13 +124,16 @@ def _identity(volume: Volume) -> tuple[int, bytes]:
     return id(volume.array), volume.ijkToLps.tobytes()
 
 
-def _voxels_of_rank(mask: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+def _voxels_of_rank(
+    mask: np.ndarray, ranks: np.ndarray, progress: Progress = ignore_progress, what: str = ""
+) -> np.ndarray:
     """np.flatnonzero(mask)[ranks], a plane at a time: of a large scan's body the whole list takes a gigabyte."""
     counts = np.array([np.count_nonzero(plane) for plane in mask])
     ends = np.cumsum(counts)
     planes = np.searchsorted(ends, ranks, side="right")
     voxels = np.empty(len(ranks), np.int64)
     for k in np.unique(planes):
+        progress(0.5 + 0.5 * k / len(mask), what)
         here = planes == k
         within = np.flatnonzero(mask[k])[ranks[here] - (ends[k] - counts[k])]
         voxels[here] = within + k * mask[k].size

@@ -33,7 +33,7 @@ _CHOOSING = 7
 # Deciding on a scan's own grid: winner, labels, two masks, the confidence and its copy that is written.
 _DECIDING = 11
 # A slab that is decided at once (`segmentation.decision`): its voxels, coordinates, and two numbers a segment.
-_SLAB_VOXELS, _SLAB, _SLAB_SEGMENT = 2_000_000, 32, 8
+_SLAB_VOXELS, _SLAB, _SLAB_SEGMENT = 1_000_000, 32, 8
 _SEGMENTS = 8
 # A scan as a descriptor sees it: voxels, body, and what preparing them takes for a moment.
 _PREPARED, _PREPARING = 5, 16
@@ -166,7 +166,7 @@ def _targets_of(job: SegmentationJob) -> list[ScanSize]:
 
 def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
     """Bytes that describing a scan holds until its end, and for the time being."""
-    if job.method != "knn":
+    if job.method == "box":
         return 0, math.prod(scan.side / 2.5) * _PREPARING
     parts = _parts(job, scan)
     unit = min(part.unit for part in parts)

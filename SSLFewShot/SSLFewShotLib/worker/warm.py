@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from SSLFewShotLib.errors import InputError, InputWarning
-from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.progress import Progress, ignore_progress, portion, watched
 from SSLFewShotLib.worker import memory
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ class Warm:
 
         before = len(said)
         support = read_support(pairs, segment_names, portion(progress, 0.0, 0.8))
-        progress(0.8, "looking what the support holds")
-        content = support_content(support)
+        content = watched(lambda: support_content(support), progress, 0.8, "looking what the support holds")
         known = self._supports.get(content)
         names = None if segment_names is None else tuple(segment_names)
         # The same arrays, so that what was computed for them holds; the files' names are this request's.
@@ -205,10 +204,13 @@ def _models_content(job: SegmentationJob) -> tuple[str, ...]:
     from SSLFewShotLib.models import ModelStore
     from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL
 
-    if job.method != "knn":
+    if job.method == "box":
         return ()
-    names = joined_names(job.model or DEFAULT_MODEL)
     store = ModelStore()
+    names = joined_names(job.model or DEFAULT_MODEL)
+    if job.model is None and job.method != "knn":
+        # Which one will be chosen depends on the support, which is known by its content as well.
+        names += [entry.card.name for entry in store.list() if entry.card.method == "dense"]
     try:
         return tuple(n if n in TRAINING_FREE else store.find(n).card.to_bytes().decode() for n in names)
     except InputError:
