@@ -58,7 +58,12 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         help="a labelled scan; may be given several times, also with different segments marked",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--method", default="knn", help="knn (default) or box (body-box alignment, a baseline)")
+    parser.add_argument(
+        "--method",
+        default="auto",
+        help="auto (default: aligned where a dense model fits, else knn), aligned (labels carried by an alignment "
+        "of dense descriptors, together with their vote), knn, or box (body-box alignment, a baseline)",
+    )
     parser.add_argument("--model", metavar="NAME_OR_DIR", help=f"{MODELS}; default: xavier+gvdiff")
     parser.add_argument(
         "--format",
@@ -203,14 +208,14 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         type=_list,
         default=["knn"],
         metavar="NAME,…",
-        help="knn (default) and box (body-box alignment, a baseline)",
+        help="knn (default), aligned, and box (body-box alignment, a baseline)",
     )
     parser.add_argument(
         "--models",
         type=_list,
         default=[],
         metavar="NAME,…",
-        help="for knn: models' names or folders, or gvdiff, mind or xavier, which need no training",
+        help="for knn and aligned: models' names or folders, or gvdiff, mind or xavier, which need no training",
     )
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="an unfinished evaluation there is continued"

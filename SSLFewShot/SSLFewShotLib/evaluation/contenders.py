@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.descriptors.loading import TRAINING_FREE, joined_names, load_descriptor
 from SSLFewShotLib.errors import InputError, InputWarning
@@ -22,6 +23,7 @@ from SSLFewShotLib.models import ModelStore
 from SSLFewShotLib.networks.device import choose_device
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.sampling.intensity import modality_of
+from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.lattice import Lattice
@@ -84,10 +86,10 @@ class BoxContender(Contender):
         return {"pretraining": []}
 
 
-class KnnContender(Contender):
-    """`KnnSegmenter` with one descriptor."""
+class ModelContender(Contender):
+    """What the methods that need a descriptor share."""
 
-    method = "knn"
+    kind: type[KnnSegmenter] | type[AlignedSegmenter]
 
     def __init__(
         self,
@@ -98,23 +100,40 @@ class KnnContender(Contender):
     ):
         """given: what `load_descriptor` was asked for; pretraining: the data that the model's card names.
 
-        settings: keyword arguments of `KnnSegmenter`.
+        settings: keyword arguments of the segmenter.
         """
+        self.method = self.kind.name
         self.descriptor = descriptor
         self.given = given
         self.model = descriptor.name
         self.pretraining = list(pretraining)
         self.settings = dict(settings)
-        self._lattice: Lattice | None = None
         self._segmenter()
 
-    def _segmenter(self) -> KnnSegmenter:
+    def _segmenter(self) -> Segmenter:
         try:
-            return KnnSegmenter(self.descriptor, **self.settings)
+            return self.kind(self.descriptor, **self.settings)
         except TypeError as error:
             raise InputError(
-                f"settings {', '.join(self.settings)}: not all are settings of knn ({error})"
+                f"settings {', '.join(self.settings)}: not all are settings of {self.method} ({error})"
             ) from None
+
+    def facts(self) -> dict[str, Any]:
+        provenance = {key: value for key, value in self.descriptor.provenance().items() if key != "name"}
+        return {
+            "given": self.given,
+            "descriptor": provenance.pop("method", self.model),
+            **provenance,
+            "settings": self._segmenter().provenance()["settings"],
+            "pretraining": self.pretraining,
+        }
+
+
+class KnnContender(ModelContender):
+    """`KnnSegmenter` with one descriptor."""
+
+    kind = KnnSegmenter
+    _lattice: Lattice | None = None
 
     def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
         self.fitted = {}
@@ -135,15 +154,31 @@ class KnnContender(Contender):
         # Every set is charged with the whole description of the scan, not with what happened to be left to do.
         return labels, {"seconds": time.perf_counter() - began + before, "recall": segmenter.recall_}
 
-    def facts(self) -> dict[str, Any]:
-        provenance = {key: value for key, value in self.descriptor.provenance().items() if key != "name"}
-        return {
-            "given": self.given,
-            "descriptor": provenance.pop("method", self.model),
-            **provenance,
-            "settings": self._segmenter().provenance()["settings"],
-            "pretraining": self.pretraining,
-        }
+
+class AlignedContender(ModelContender):
+    """`AlignedSegmenter` with one dense descriptor."""
+
+    kind = AlignedSegmenter
+    descriptor: DenseDescriptor
+    _described: tuple[Volume, float] | None = None
+
+    def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
+        self.fitted = {}
+        for number, (supports, support) in enumerate(sets.items()):
+            report = portion(progress, number / len(sets), (number + 1) / len(sets))
+            self.fitted[supports] = self._segmenter().fit(support, report)
+
+    def predict(
+        self, supports: Supports, volume: Volume, progress: Progress = ignore_progress
+    ) -> tuple[LabelMap, dict[str, float]]:
+        began = time.perf_counter()
+        if self._described is None or self._described[0] is not volume:
+            # The descriptor keeps the field of the last scan: every set is charged with it.
+            self.descriptor.field(self.descriptor.prepare(volume), portion(progress, 0.0, 0.3))
+            self._described = volume, time.perf_counter() - began
+            began = time.perf_counter()
+        labels, _ = self.fitted[supports].predict(volume, progress)
+        return labels, {"seconds": time.perf_counter() - began + self._described[1]}
 
 
 def make_contenders(
@@ -153,10 +188,10 @@ def make_contenders(
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
 ) -> list[Contender]:
-    """One contender for each method, and of "knn" one for each model.
+    """One contender for each method, and of "knn" and "aligned" one for each model that they can use.
 
-    methods: "knn", "box". models: names or folders, or "gvdiff", "mind", "xavier". like: a scan of the kind to be
-    labelled. settings: keyword arguments of `KnnSegmenter`.
+    methods: "knn", "aligned", "box". models: names or folders, or "gvdiff", "mind", "xavier". like: a scan of the
+    kind to be labelled. settings: keyword arguments of the segmenters with models.
 
     Warns (InputWarning) of a model made for another modality. Raises InputError for an unknown method or model,
     for knn without a model, and for models of one name.
@@ -165,22 +200,31 @@ def make_contenders(
     for method in dict.fromkeys(methods):
         if method == "box":
             contenders.append(BoxContender())
-        elif method == "knn":
+        elif method in ("knn", "aligned"):
             if not models:
-                raise InputError("knn: a model is needed; name one, or gvdiff, mind or xavier")
-            contenders += [_knn_contender(name, like, device, settings or {}) for name in dict.fromkeys(models)]
+                raise InputError(f"{method}: a model is needed; name one, or for knn gvdiff, mind or xavier")
+            kind = KnnContender if method == "knn" else AlignedContender
+            made = [_with_model(kind, name, like, device, settings or {}) for name in dict.fromkeys(models)]
+            contenders += [contender for contender in made if contender is not None]
         else:
-            raise InputError(f"method '{method}': knn or box was expected")
-    names = [contender.model for contender in contenders]
+            raise InputError(f"method '{method}': knn, aligned or box was expected")
+    if "aligned" in methods and not any(contender.method == "aligned" for contender in contenders):
+        raise InputError(f"aligned: none of the models {', '.join(models)} is a dense one, which it needs")
+    names = [contender.title for contender in contenders]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{name}: two models have this name; name each model once")
     return contenders
 
 
-def _knn_contender(name: str, like: Volume, device: str, settings: Mapping[str, Any]) -> KnnContender:
+def _with_model(
+    kind: type[ModelContender], name: str, like: Volume, device: str, settings: Mapping[str, Any]
+) -> ModelContender | None:
+    """None when the method cannot use the model."""
     given = str(Path(name).resolve()) if Path(name).is_dir() else name
     descriptor = load_descriptor(name, like, choose_device(device))
+    if kind is AlignedContender and not isinstance(descriptor, DenseDescriptor):
+        return None
     pretraining: list[Mapping[str, Any]] = []
     for part in joined_names(name):
         if part in TRAINING_FREE:
@@ -190,4 +234,4 @@ def _knn_contender(name: str, like: Volume, device: str, settings: Mapping[str, 
         warning = ModelStore.suits(card, modality_of(like))
         if warning:
             warnings.warn(warning, InputWarning, stacklevel=4)
-    return KnnContender(descriptor, given, pretraining, settings)
+    return kind(descriptor, given, pretraining, settings)

@@ -12,16 +12,17 @@ import torch
 from SSLFewShotLib.descriptors.loading import TRAINING_FREE, joined_names, load_descriptor
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.models import ModelCard, ModelStore
+from SSLFewShotLib.models import ModelCard, ModelStore, UnknownModelError
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import modality_of
+from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
-METHODS = ("knn", "box")
+METHODS = ("auto", "aligned", "knn", "box")
 DEFAULT_MODEL = "xavier+gvdiff"
-"""The descriptor that measured best from one support (README, Results), for any modality and size."""
+"""Of the nearest neighbours: of what suits any modality and size, it measured best from one support (README)."""
 
 _PREFERENCE = ("dense", "heatmap", "reg2d", "doersch")
 _SIZE_TOLERANCE = 1.5
@@ -41,6 +42,45 @@ def fitting_models(volume: Volume, store: ModelStore | None = None) -> list[Mode
     return [card for *_, card in sorted(found, key=lambda item: item[:3])]
 
 
+def chosen(
+    method: str, model: str | None, like: Volume, store: ModelStore | None = None
+) -> tuple[str, str | None]:
+    """The method and the model that are meant.
+
+    "auto" is "aligned" where a dense model fits the scan `like` (or is the one given), else "knn"; no model is the
+    first that fits for "aligned", `DEFAULT_MODEL` for "knn", and stays None for "box".
+
+    Raises InputError for an unknown method, and for "aligned" when no dense model fits.
+    """
+    if method not in METHODS:
+        raise InputError(f"method '{method}' is not known; choose one of {', '.join(METHODS)}")
+    if method == "box":
+        return method, None
+    store = store or ModelStore()
+    if method in ("auto", "aligned") and model is None:
+        dense = [card.name for card in fitting_models(like, store) if card.method == "dense"]
+        if dense:
+            return "aligned", dense[0]
+        if method == "aligned":
+            raise InputError(
+                f"{like.name}: there is no dense model for a scan of its modality and size; choose one with "
+                "--model, pretrain one (--method dense), or take --method knn"
+            )
+    if method == "auto":
+        method = "aligned" if model is not None and _is_dense(model, store) else "knn"
+    return method, model or DEFAULT_MODEL
+
+
+def _is_dense(model: str, store: ModelStore) -> bool:
+    names = joined_names(model)
+    if len(names) > 1 or names[0] in TRAINING_FREE:
+        return False
+    try:
+        return store.find(names[0]).card.method == "dense"
+    except UnknownModelError:
+        return False  # `load_descriptor` says what is wrong with it
+
+
 def make_segmenter(
     method: str,
     model: str | None,
@@ -51,23 +91,24 @@ def make_segmenter(
 ) -> Segmenter:
     """Make an unfitted segmenter.
 
-    method: one of `METHODS`; model: a name, a folder, several joined with "+", or None for `DEFAULT_MODEL`.
-    like: the first support's scan; settings: the segmenter's own.
+    method: one of `METHODS`; model: a name, a folder, several joined with "+", or None; see `chosen`.
+    like: the first support's scan; settings: the segmenter's own. Settings of the nearest neighbours alone make
+        "auto" choose those.
 
     Raises InputError for an unknown method, model or setting; warns when the model is for another modality.
     """
-    if method == "box":
-        return _made(BodyBoxSegmenter, settings)
-    if method != "knn":
-        raise InputError(f"method '{method}' is not known; choose one of {', '.join(METHODS)}")
     store = store or ModelStore()
-    model = model or DEFAULT_MODEL
+    if method == "auto" and not set(settings) <= set(inspect.signature(AlignedSegmenter).parameters):
+        method = "knn"
+    method, model = chosen(method, model, like, store)
+    if model is None:
+        return _made(BodyBoxSegmenter, settings)
     descriptor = load_descriptor(model, like, device, store)
     for part in joined_names(model):
         warning = part not in TRAINING_FREE and ModelStore.suits(store.find(part).card, modality_of(like))
         if warning:
             warnings.warn(warning, InputWarning, stacklevel=2)
-    return _made(KnnSegmenter, settings, descriptor)
+    return _made(AlignedSegmenter if method == "aligned" else KnnSegmenter, settings, descriptor)
 
 
 def _made(kind: type[Segmenter], settings: dict[str, Any], *arguments: Any) -> Segmenter:

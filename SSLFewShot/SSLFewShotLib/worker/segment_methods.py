@@ -49,7 +49,7 @@ SEGMENT_PARAMS: Mapping[str, Param] = {
     "supports": optional(PAIRS),
     "targets": required(list_of(PATH, least=1)),
     "output": required(PATH),
-    "method": optional(one_of("knn", "box"), "knn"),
+    "method": optional(one_of("auto", "aligned", "knn", "box"), "auto"),
     "model": optional(TEXT),
     "format": optional(one_of("nii.gz", "nrrd", "seg.nrrd"), "nii.gz"),
     "device": optional(TEXT, "auto"),

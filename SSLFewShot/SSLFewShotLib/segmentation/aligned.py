@@ -1,0 +1,124 @@
+"""Labels carried from the supports by an alignment of descriptors, together with the vote of the nearest ones."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from SSLFewShotLib.descriptors.dense import DenseDescriptor
+from SSLFewShotLib.descriptors.descriptor import Descriptor
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.labelmap import LabelMap
+from SSLFewShotLib.imaging.support import SupportSet
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.segmentation.alignment import AlignmentSettings, DescribedScan, aligned
+from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
+from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
+from SSLFewShotLib.segmentation.knn import KnnSegmenter
+from SSLFewShotLib.segmentation.segmenter import Segmenter
+
+
+class AlignedSegmenter(Segmenter):
+    """Aligns every support to a scan by their dense descriptors and carries its labels over.
+
+    descriptor: a dense one. spatial_weight, reach, iterations, stiffness: see `AlignmentSettings`; the first also
+    counts in the vote.
+    vote: the share of the nearest neighbours' vote in the probability; the rest is what was carried.
+    sharpness: of several supports, how much more one counts, place by place, that fits better there.
+    largest_component: keep the largest piece of each segment only.
+
+    After `fit`: segments_, supports_, markings_, voter_. Raises InputError for another kind of descriptor, or
+    settings out of range.
+    """
+
+    name = "aligned"
+
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        spatial_weight: float = 2.0,
+        reach: int = 3,
+        iterations: int = 60,
+        stiffness: float = 2.0,
+        vote: float = 0.4,
+        sharpness: float = 4.0,
+        largest_component: bool = True,
+        seed: int = 0,
+    ):
+        if not isinstance(descriptor, DenseDescriptor):
+            raise InputError(f"{descriptor.name}: aligning needs a dense model; choose one, or --method knn")
+        if not 0 <= vote <= 1 or not 0 <= sharpness < np.inf:
+            raise InputError(f"vote {vote}, sharpness {sharpness}: a share from 0 to 1 and a number from 0 up")
+        self.descriptor = descriptor
+        self.alignment = AlignmentSettings(spatial_weight, reach, iterations, stiffness)
+        self.vote = vote
+        self.sharpness = sharpness
+        self.largest_component = largest_component
+        self.seed = seed
+
+    def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> AlignedSegmenter:
+        """Describe every support and keep what alignment and vote need of it."""
+        self.segments_ = list(support.segments)
+        self.overlapping_ = any(labels.overlapping for _, labels in support)
+        self.supports_: list[DescribedScan] = []
+        self.markings_: list[list[Marking]] = []
+        share = 0.5 / len(support)
+        for number, (volume, _) in enumerate(support):
+            self.supports_.append(self._described(volume, portion(progress, number * share, (number + 1) * share)))
+            masks = support.masks(number)
+            self.markings_.append([Marking.of(volume, mask, value - 1) for value, mask in masks.items()])
+        spacing = float(self.supports_[0].scan.spacing.min())
+        voter = KnnSegmenter(
+            self.descriptor, spacing=spacing, spatial_weight=self.alignment.spatial_weight, seed=self.seed
+        )
+        self.voter_ = voter.fit(support, portion(progress, 0.5, 1.0)) if self.vote > 0 else None
+        return self
+
+    def predict(self, volume: Volume, progress: Progress = ignore_progress) -> tuple[LabelMap, Volume]:
+        """Align, carry the labels over, let the nearest neighbours vote, and decide on the scan's own grid."""
+        target = self._described(volume, portion(progress, 0.0, 0.3))
+        found = []
+        for number, support in enumerate(self.supports_):
+            begin, end = (0.3 + 0.4 * n / len(self.supports_) for n in (number, number + 1))
+            found.append(aligned(target, support, self.alignment, portion(progress, begin, end)))
+        sources = [
+            (1 - self.vote, CarriedLabels(target.scan, self.markings_, found, len(self.segments_), self.sharpness))
+        ]
+        if self.voter_ is not None:
+            lattice = self.voter_.lattice(volume)
+            voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.7, 0.85))
+            sources.append((self.vote, LatticeProbabilities(lattice.origin, lattice.spacing, voted)))
+        boxes = np.stack([box for _, source in sources if (box := source.box()) is not None])
+
+        def mixed(slab: tuple[slice, slice, slice]) -> np.ndarray:
+            k, j, i = np.meshgrid(*(np.arange(s.start, s.stop) for s in slab), indexing="ij")
+            points = volume.points_from_indices(np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1))
+            total = sum(share * source(points) for share, source in sources)
+            return total.reshape(len(total), *k.shape)
+
+        return decide_in_slabs(
+            volume,
+            mixed,
+            box_on_grid(volume, np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])),
+            self.segments_,
+            self.overlapping_,
+            self.largest_component,
+            portion(progress, 0.85, 1.0),
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        settings = {
+            **asdict(self.alignment),
+            "vote": self.vote,
+            "sharpness": self.sharpness,
+            "largest_component": self.largest_component,
+            "seed": self.seed,
+        }
+        return {"method": self.name, "descriptor": self.descriptor.provenance(), "settings": settings}
+
+    def _described(self, volume: Volume, progress: Progress) -> DescribedScan:
+        scan = self.descriptor.prepare(volume)
+        return DescribedScan.of(scan, self.descriptor.field(scan, progress))

@@ -1,0 +1,143 @@
+"""Where each place of a scan lies in a support, found by dense descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.sampling.preparation import PreparedScan
+from SSLFewShotLib.sampling.views import sampled
+from SSLFewShotLib.segmentation.deformable import convex_search, descended
+from SSLFewShotLib.segmentation.matching import mutual_matches, robust_affine
+
+_MATCH_STEP = 2
+"""Voxels between the places that are matched."""
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """spatial_weight: how much the place in the body counts beside a vector of length 1, in matching.
+
+    reach: of the coarse search, in steps of two voxels each way; iterations, stiffness: of the gradient descent.
+    """
+
+    spatial_weight: float = 2.0
+    reach: int = 3
+    iterations: int = 60
+    stiffness: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.spatial_weight < np.inf or not 0 <= self.stiffness < np.inf:
+            raise InputError(
+                f"spatial weight {self.spatial_weight}, stiffness {self.stiffness}: numbers from 0 up are expected"
+            )
+        if not 1 <= self.reach <= 8 or self.iterations < 0:
+            raise InputError(
+                f"reach {self.reach}, {self.iterations} iterations: 1 to 8 and at least 0 were expected"
+            )
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where a place of a scan lies in a support: affine (4, 4), LPS mm, of the place moved by a displacement.
+
+    agreement: share of the matches that the affine map brings together; displacement: (3, K, J, I), voxels of the
+    scan's grid along (k, j, i); fit: (K, J, I), how alike the vectors are there, −1 to 1.
+    """
+
+    affine: np.ndarray
+    agreement: float
+    displacement: np.ndarray
+    fit: np.ndarray
+
+
+@dataclass(frozen=True)
+class DescribedScan:
+    """A scan as it is aligned.
+
+    field: (C, K, J, I) vectors of unit length on the grid of `scan`. Of every second voxel of the body: places
+    (N, 3) LPS mm and vectors (N, C); box: (2, 3) LPS mm of the body.
+    """
+
+    scan: PreparedScan
+    field: torch.Tensor
+    places: np.ndarray
+    vectors: np.ndarray
+    box: np.ndarray
+
+    @classmethod
+    def of(cls, scan: PreparedScan, field: np.ndarray) -> DescribedScan:
+        """Take the field of a prepared scan."""
+        body = scan.body.numpy()
+        voxels = np.argwhere(body if body.any() else np.ones_like(body))
+        box = scan.origin + scan.spacing * np.stack([voxels.min(axis=0), voxels.max(axis=0)])[:, ::-1]
+        chosen = voxels[(voxels % _MATCH_STEP == 0).all(axis=1)]
+        k, j, i = chosen.T
+        places = scan.origin + scan.spacing * chosen[:, ::-1]
+        return cls(scan, torch.from_numpy(field), places, field[:, k, j, i].T, box)
+
+    def matched_vectors(self, spatial_weight: float) -> np.ndarray:
+        """(N, C + 3) float32: the vectors and the places relative to the body's box."""
+        places = (self.places - self.box[0]) / np.maximum(self.box[1] - self.box[0], 1e-3)
+        return np.concatenate([self.vectors, spatial_weight * places], axis=1, dtype=np.float32)
+
+
+def aligned(
+    target: DescribedScan,
+    support: DescribedScan,
+    settings: AlignmentSettings,
+    progress: Progress = ignore_progress,
+) -> Alignment:
+    """Find where the target's places lie in the support: affinely, then by a coarse search, then by descent."""
+    progress(0.0, "matching places")
+    first, second = (scan.matched_vectors(settings.spatial_weight) for scan in (target, support))
+    rows = mutual_matches(first, second)
+    start = _box_map(target.box, support.box)
+    affine, agreement = robust_affine(target.places[rows[:, 0]], support.places[rows[:, 1]], start)
+    progress(0.2, "aligning the support")
+    weight = target.scan.body.float()
+    moved = _warped(target.scan, support, affine)
+    coarse = [F.avg_pool3d(field[None], 2, ceil_mode=True)[0] for field in (target.field, moved, weight[None])]
+    unit = [F.normalize(field, dim=0) for field in coarse[:2]]
+    found = convex_search(*unit, coarse[2][0], settings.reach, portion(progress, 0.2, 0.4))
+    begin = F.interpolate(2 * found[None], size=weight.shape, mode="trilinear")[0]
+    displacement = descended(
+        target.field, moved, weight, begin, settings.iterations, settings.stiffness, portion(progress, 0.4, 1.0)
+    )
+    return Alignment(affine, agreement, displacement.numpy(), _fit(target.field, moved, displacement))
+
+
+def _box_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(4, 4) map that brings one box onto another."""
+    scale = (second[1] - second[0]) / np.maximum(first[1] - first[0], 1e-3)
+    matrix = np.diag([*scale, 1.0])
+    matrix[:3, 3] = second[0] - scale * first[0]
+    return matrix
+
+
+def _warped(scan: PreparedScan, support: DescribedScan, affine: np.ndarray) -> torch.Tensor:
+    """(C, K, J, I): the support's vectors, on the scan's grid."""
+    size = scan.values.shape
+    k, j, i = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in size), indexing="ij")
+    index = torch.stack([i, j, k], dim=-1).reshape(-1, 3)
+    # Index in the scan to place, to place in the support, to index there.
+    matrix = affine[:3, :3] * scan.spacing / support.scan.spacing[:, None]
+    shift = (affine[:3, :3] @ scan.origin + affine[:3, 3] - support.scan.origin) / support.scan.spacing
+    where = index @ torch.as_tensor(matrix.T, dtype=torch.float32) + torch.as_tensor(shift, dtype=torch.float32)
+    found = sampled(support.field, where).T.reshape(-1, *size)
+    return F.normalize(found, dim=0)
+
+
+def _fit(field: torch.Tensor, moved: torch.Tensor, displacement: torch.Tensor) -> np.ndarray:
+    """(K, J, I) cosine of the vectors that came together, smoothed."""
+    size = field.shape[1:]
+    k, j, i = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in size), indexing="ij")
+    index = torch.stack([i + displacement[2], j + displacement[1], k + displacement[0]], dim=-1).reshape(-1, 3)
+    found = sampled(moved, index).T.reshape(-1, *size)
+    alike = (found * field).sum(dim=0)
+    return F.avg_pool3d(alike[None, None], 5, 1, 2, count_include_pad=False)[0, 0].numpy()

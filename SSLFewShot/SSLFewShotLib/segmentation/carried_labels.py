@@ -1,0 +1,109 @@
+"""The supports' labels at places of a scan, through an alignment, and probabilities on a lattice likewise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.sampling.preparation import PreparedScan
+from SSLFewShotLib.segmentation.alignment import Alignment
+
+
+@dataclass(frozen=True)
+class Marking:
+    """One segment of a support: its mask (K, J, I) with a rim of 0, and the matrix from LPS mm to its indices."""
+
+    segment: int
+    mask: np.ndarray
+    lpsToIjk: np.ndarray
+
+    @classmethod
+    def of(cls, volume: Volume, mask: np.ndarray, segment: int) -> Marking:
+        """Crop a mask (K, J, I) on a volume's grid; it must hold a voxel."""
+        ranges = [np.flatnonzero(mask.any(axis=tuple(o for o in range(3) if o != a))) for a in range(3)]
+        crop = np.pad(mask[tuple(slice(r[0], r[-1] + 1) for r in ranges)].astype(np.uint8) * 255, 1)
+        matrix = volume.lpsToIjk
+        matrix[:3, 3] -= np.array([r[0] - 1 for r in ranges])[::-1]
+        return cls(segment, crop, matrix)
+
+
+class CarriedLabels:
+    """The supports' masks at places of a scan, through their alignments; of several the better fit counts.
+
+    Called with (N, 3) LPS mm it gives (S, N) float32.
+    """
+
+    def __init__(
+        self,
+        scan: PreparedScan,
+        markings: list[list[Marking]],
+        alignments: list[Alignment],
+        segments: int,
+        sharpness: float,
+    ):
+        self.scan = scan
+        self.segments = segments
+        self.markings = markings
+        self.alignments = alignments
+        fits = np.stack([alignment.fit for alignment in alignments])
+        self.shares = np.exp(sharpness * (fits - fits.max(axis=0))).astype(np.float32)
+
+    def box(self) -> np.ndarray | None:
+        """(2, 3) LPS mm around everything that is carried; the scan's own extent where it reaches beyond."""
+        reached = []
+        for markings, alignment in zip(self.markings, self.alignments, strict=True):
+            back = np.linalg.inv(alignment.affine)
+            slack = np.abs(alignment.displacement).max(axis=(1, 2, 3))[::-1] * self.scan.spacing
+            for marking in markings:
+                size = np.array(marking.mask.shape[::-1]) - 1
+                corners = np.array([size * bits for bits in np.ndindex(2, 2, 2)])
+                matrix = back @ np.linalg.inv(marking.lpsToIjk)
+                points = corners @ matrix[:3, :3].T + matrix[:3, 3]
+                reached.append(np.stack([points.min(axis=0) - slack, points.max(axis=0) + slack]))
+        boxes = np.stack(reached)
+        return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        index = self.scan.indices(points).T[::-1]
+        total = np.zeros((self.segments, len(points)), np.float32)
+        spoken = np.zeros((self.segments, len(points)), np.float32)
+        for markings, alignment, share in zip(self.markings, self.alignments, self.shares, strict=True):
+            weight = _looked_up(share, index)
+            moved = np.stack([_looked_up(part, index) for part in alignment.displacement[::-1]], axis=1)
+            places = points + moved * self.scan.spacing
+            places = places @ alignment.affine[:3, :3].T + alignment.affine[:3, 3]
+            for marking in markings:
+                where = (places @ marking.lpsToIjk[:3, :3].T + marking.lpsToIjk[:3, 3]).T[::-1]
+                near = ((where > -1).all(axis=0)) & (where < np.array(marking.mask.shape)[:, None]).all(axis=0)
+                if near.any():
+                    found = ndimage.map_coordinates(marking.mask, where[:, near], np.float32, order=1)
+                    total[marking.segment, near] += weight[near] * found / 255
+                spoken[marking.segment] += weight
+        return total / np.maximum(spoken, 1e-6)
+
+
+class LatticeProbabilities:
+    """Probabilities (S, K, J, I) on a lattice along L, P, S, interpolated; 0 outside of it."""
+
+    def __init__(self, origin: np.ndarray, spacing: float, probabilities: np.ndarray):
+        self.origin = origin
+        self.spacing = spacing
+        self.probabilities = probabilities
+
+    def box(self) -> np.ndarray | None:
+        """(2, 3) LPS mm around every node with a probability above 0; None when there is none."""
+        nodes = np.argwhere(self.probabilities.max(axis=0) > 0)[:, ::-1]
+        if not len(nodes):
+            return None
+        return self.origin + self.spacing * np.stack([nodes.min(axis=0) - 1, nodes.max(axis=0) + 1])
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        where = ((points - self.origin) / self.spacing).T[::-1]
+        return np.stack([_looked_up(p, where) for p in self.probabilities])
+
+
+def _looked_up(array: np.ndarray, where: np.ndarray) -> np.ndarray:
+    return ndimage.map_coordinates(array, where, np.float32, order=1, mode="nearest")

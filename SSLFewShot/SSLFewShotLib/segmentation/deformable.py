@@ -1,0 +1,102 @@
+"""Deformable alignment of two fields of descriptors: a coupled convex search, then a gradient descent.
+
+Siebert, Hansen, Heinrich, "ConvexAdam: self-configuring dual-optimisation-based 3D multitask medical image
+registration" (IEEE TMI 2024), sections III-B and III-C, with learned descriptors in place of MIND-SSC.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from SSLFewShotLib.progress import Progress, ignore_progress
+
+COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+def convex_search(
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    weight: torch.Tensor,
+    reach: int = 3,
+    progress: Progress = ignore_progress,
+) -> torch.Tensor:
+    """(3, K, J, I) displacements, voxels along (k, j, i), at which `moving` looks like `fixed`.
+
+    fixed, moving: (C, K, J, I) on one grid; weight: (K, J, I), where it matters; reach: voxels each way.
+
+    The best of all (2·reach + 1)³ displacements for each voxel, and a smooth field, are drawn together by an
+    ever stronger coupling (equation 4).
+    """
+    size = fixed.shape[1:]
+    steps = torch.arange(-reach, reach + 1)
+    offsets = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), dim=-1).reshape(-1, 3)
+    padded = F.pad(moving[None], [reach] * 6, mode="replicate")[0]
+    cost = torch.empty(len(offsets), *size)
+    for row, (k, j, i) in enumerate((offsets + reach).tolist()):
+        cost[row] = 1 - (fixed * padded[:, k : k + size[0], j : j + size[1], i : i + size[2]]).sum(dim=0)
+    cost = F.avg_pool3d((cost * weight)[None], 3, 1, 1)[0]
+    shifts = offsets.float()
+    smooth = _smoothed(shifts[cost.argmin(dim=0)].movedim(-1, 0))
+    for number, coupling in enumerate(COUPLINGS):
+        progress(number / len(COUPLINGS), "aligning the support")
+        best = torch.zeros(size, dtype=torch.int64)
+        least = torch.full(size, torch.inf)
+        for row, shift in enumerate(shifts):
+            apart = ((smooth - shift[:, None, None, None]) ** 2).sum(dim=0)
+            total = cost[row] + coupling * apart
+            better = total < least
+            least = torch.where(better, total, least)
+            best[better] = row
+        smooth = _smoothed(shifts[best].movedim(-1, 0))
+    return smooth
+
+
+def descended(
+    fixed: torch.Tensor,
+    moving: torch.Tensor,
+    weight: torch.Tensor,
+    start: torch.Tensor,
+    iterations: int = 60,
+    stiffness: float = 1.0,
+    progress: Progress = ignore_progress,
+) -> torch.Tensor:
+    """(3, K, J, I) displacements, voxels along (k, j, i), refined by Adam from `start` of the same shape.
+
+    Minimises the weighted mean squared difference of the vectors plus `stiffness` times that of neighbouring
+    displacements. They live on every second voxel and are smoothed before use (section III-C).
+    """
+    size = fixed.shape[1:]
+    half = [max(2, (n + 1) // 2) for n in size]
+    nodes = F.interpolate(start[None], size=half, mode="trilinear", align_corners=True).detach().requires_grad_()
+    rows = torch.nonzero(weight > 0)
+    target = fixed[:, rows[:, 0], rows[:, 1], rows[:, 2]]
+    share = weight[rows[:, 0], rows[:, 1], rows[:, 2]]
+    share = share / share.sum()
+    last = torch.tensor([n - 1 for n in size]).clamp(min=1)
+    optimiser = torch.optim.Adam([nodes], lr=0.2)
+    with torch.enable_grad():
+        for number in range(iterations):
+            progress(number / iterations, "aligning the support")
+            optimiser.zero_grad()
+            smooth = _pooled(nodes, 2)
+            field = F.interpolate(smooth, size=list(size), mode="trilinear", align_corners=True)[0]
+            places = rows + field[:, rows[:, 0], rows[:, 1], rows[:, 2]].T
+            grid = (2 * places / last - 1).flip(1)[None, None, None]
+            found = F.grid_sample(moving[None], grid, padding_mode="border", align_corners=True)[0, :, 0, 0]
+            difference = (((found - target) ** 2).sum(dim=0) * share).sum()
+            bend = sum((smooth.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4))
+            (difference + stiffness * bend).backward()
+            optimiser.step()
+    field = F.interpolate(_pooled(nodes.detach(), 2), size=list(size), mode="trilinear", align_corners=True)
+    return field[0]
+
+
+def _smoothed(field: torch.Tensor) -> torch.Tensor:
+    return _pooled(field[None], 2)[0]
+
+
+def _pooled(field: torch.Tensor, times: int) -> torch.Tensor:
+    for _ in range(times):
+        field = F.avg_pool3d(field, 3, 1, 1, count_include_pad=False)
+    return field

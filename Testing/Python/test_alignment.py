@@ -1,0 +1,141 @@
+"""Alignment: matches, the affine map they agree on, the displacements, and the labels that are carried."""
+
+import numpy as np
+import pytest
+import torch
+from SSLFewShotLib.descriptors.dense import DenseDescriptor
+from SSLFewShotLib.errors import Cancelled, InputError
+from SSLFewShotLib.imaging import SupportSet
+from SSLFewShotLib.imaging.phantoms import phantom
+from SSLFewShotLib.networks.unet3d import UNet3d
+from SSLFewShotLib.sampling.extent import Extent
+from SSLFewShotLib.sampling.intensity import Intensity
+from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
+from SSLFewShotLib.segmentation.alignment import AlignmentSettings
+from SSLFewShotLib.segmentation.deformable import convex_search, descended
+from SSLFewShotLib.segmentation.matching import mutual_matches, robust_affine
+from torch.nn import functional as F
+
+SIZE = (40, 32, 36)
+
+
+@pytest.fixture(scope="module")
+def descriptor() -> DenseDescriptor:
+    torch.manual_seed(0)
+    return DenseDescriptor(UNet3d(1, 8, 16, 3), Extent("mm", 300.0), Intensity("window", -500.0, 1000.0), "small")
+
+
+@pytest.fixture(scope="module")
+def fitted(descriptor) -> AlignedSegmenter:
+    return AlignedSegmenter(descriptor).fit(SupportSet([phantom(0, "CT", SIZE)]))
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    return 2 * (one & other).sum() / max(1, one.sum() + other.sum())
+
+
+def test_matches_are_each_others_nearest():
+    first = np.array([[0.0, 0], [1, 0], [5, 5]], np.float32)
+    second = np.array([[0.9, 0], [5, 5.2], [5, 4.9]], np.float32)
+    assert mutual_matches(first, second).tolist() == [[1, 0], [2, 2]]
+
+
+def test_an_affine_map_is_found_though_every_third_match_is_wrong(rng):
+    sources = rng.uniform(-100, 100, (300, 3))
+    matrix = np.eye(4)
+    matrix[:3, :3] += rng.normal(0, 0.1, (3, 3))
+    matrix[:3, 3] = 20, -10, 30
+    targets = sources @ matrix[:3, :3].T + matrix[:3, 3] + rng.normal(0, 1, (300, 3))
+    targets[::3] = rng.uniform(-100, 100, (100, 3))
+    found, agreement = robust_affine(sources, targets, np.eye(4), stiffness=0.0)
+    corners = np.array([[x, y, z, 1] for x in (-100, 100) for y in (-100, 100) for z in (-100, 100)])
+    assert np.abs((corners @ (found - matrix).T)[:, :3]).max() < 1.5
+    assert 0.6 < agreement < 0.75
+
+
+def test_a_stiff_map_only_moves(rng):
+    sources = rng.uniform(-100, 100, (100, 3))
+    found, _ = robust_affine(sources, sources * 1.2 + 15, np.eye(4), stiffness=1e6)
+    assert np.allclose(found[:3, :3], np.eye(3), atol=1e-3)
+    assert np.allclose(found[:3, 3], 15, atol=6)
+
+
+def test_few_matches_leave_the_start_as_it_is():
+    start = np.diag([1.1, 0.9, 1.0, 1.0])
+    found, agreement = robust_affine(np.zeros((5, 3)), np.ones((5, 3)), start)
+    assert np.array_equal(found, start) and agreement == 0.0
+
+
+def smooth_field(rng: np.random.Generator, size: tuple[int, int, int] = (16, 18, 20)) -> torch.Tensor:
+    noise = torch.as_tensor(rng.normal(size=(8, *size)), dtype=torch.float32)
+    return F.normalize(F.avg_pool3d(noise, 3, 1, 1), dim=0)
+
+
+def test_the_search_finds_a_shift_within_its_reach(rng):
+    moving = smooth_field(rng)
+    fixed = torch.roll(moving, (-2, 1, 0), (1, 2, 3))
+    found = convex_search(fixed, moving, torch.ones(16, 18, 20), reach=3)
+    inner = found[:, 5:-5, 5:-5, 5:-5]
+    assert torch.allclose(inner.mean(dim=(1, 2, 3)), torch.tensor([2.0, -1.0, 0.0]), atol=0.15)
+
+
+def test_the_descent_refines_to_parts_of_a_voxel(rng):
+    moving = smooth_field(rng)
+    fixed = F.normalize((moving + torch.roll(moving, -1, 3)) / 2, dim=0)  # half a voxel along i
+    weight = torch.ones(16, 18, 20)
+    found = descended(fixed, moving, weight, torch.zeros(3, 16, 18, 20), iterations=80, stiffness=0.1)
+    inner = found[:, 4:-4, 4:-4, 4:-4].mean(dim=(1, 2, 3))
+    assert torch.allclose(inner, torch.tensor([0.0, 0.0, 0.5]), atol=0.15)
+
+
+def test_the_marked_scan_itself_gets_its_labels_back(fitted):
+    volume, labels = phantom(0, "CT", SIZE)
+    found, confidence = fitted.predict(volume)
+    assert [s.name for s in found.segments] == [s.name for s in labels.segments]
+    assert np.mean([dice(found.mask(s.name), labels.mask(s.name)) for s in labels.segments]) > 0.9
+    assert (
+        confidence.array.shape == volume.array.shape and 0 <= confidence.array.min() <= confidence.array.max() <= 1
+    )
+
+
+def test_overlapping_segments_and_several_supports_go_through(descriptor):
+    pairs = [phantom(seed, "CT", SIZE) for seed in (0, 1)]
+    segmenter = AlignedSegmenter(descriptor, iterations=5).fit(SupportSet(pairs))
+    found, _ = segmenter.predict(pairs[0][0])
+    assert dice(found.mask("Liver"), pairs[0][1].mask("Liver")) > 0.6
+
+
+def test_the_same_seed_gives_the_same_labels(fitted):
+    volume, _ = phantom(1, "CT", SIZE)
+    assert np.array_equal(fitted.predict(volume)[0].array, fitted.predict(volume)[0].array)
+
+
+@pytest.mark.slow
+def test_every_stage_can_be_cancelled(fitted):
+    volume, _ = phantom(1, "CT", SIZE)
+    said: list[str] = []
+    fitted.predict(volume)  # what describes it is kept: the same stages come again and again from here on
+    fitted.predict(volume, lambda fraction, message: said.append(message))
+    assert {"matching places", "aligning the support"} <= set(said)
+    for stage in dict.fromkeys(said):
+
+        def stop(fraction: float, message: str, stage: str = stage) -> None:
+            if message == stage:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            fitted.predict(volume, stop)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"vote": 1.5}, {"reach": 0}, {"iterations": -1}, {"stiffness": float("nan")}]
+)
+def test_settings_that_cannot_be_meant_are_refused(settings, descriptor):
+    with pytest.raises(InputError):
+        AlignedSegmenter(descriptor, **settings)
+
+
+def test_what_a_report_says_of_it_is_complete(descriptor):
+    said = AlignedSegmenter(descriptor, vote=0.3).provenance()
+    assert said["method"] == "aligned" and said["descriptor"]["name"] == "small"
+    assert said["settings"]["vote"] == 0.3 and said["settings"]["reach"] == AlignmentSettings().reach
