@@ -10,7 +10,7 @@ from SSLFewShotSlicer.comparing import comparing, table_of
 from SSLFewShotSlicer.durations import in_words
 from SSLFewShotSlicer.jobs import CANCELLED, DONE, FAILED, explained
 from SSLFewShotSlicer.parameters import supports_of
-from SSLFewShotSlicer.section import Section
+from SSLFewShotSlicer.section import Section, fit_height, plain_table
 
 KINDS = ("pca", "tsne")
 
@@ -28,7 +28,7 @@ class EvaluateSection(Section):
         header = ui.scoreTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        ui.scoreTable.verticalHeader().hide()
+        plain_table(ui.scoreTable)
         ui.compareButton.connect("clicked(bool)", lambda _checked: self.compare())
         ui.coloursButton.connect("clicked(bool)", lambda _checked: self.show_colours())
         ui.similarButton.connect("toggled(bool)", self._on_similar)
@@ -146,6 +146,7 @@ class EvaluateSection(Section):
                     item.setTextAlignment(int(qt.Qt.AlignRight) | int(qt.Qt.AlignVCenter))
                 table.setItem(row, column, item)
         node = table_of(comparison)
+        fit_height(table, 12)
         table.show()
         self.ui.scoreHint.text = _(
             'Also in the scene as the table "{table}". <a href="{link}">Show it beside the slices</a>'

@@ -11,30 +11,29 @@ _LOSS = (52, 120, 200)
 _METRIC = (214, 137, 16)
 
 
-def draw_loss(rows, width, height, palette, ratio=1.0):
+def draw_loss(rows, width, height, ratio=1.0):
     """A picture of the loss and, beside it, the task's control metric.
 
-    rows: [{"iteration", "loss", …, metric}]; width, height: points; palette: of the widget that shows it; ratio:
-    pixels a point. Returns a `QPixmap`.
+    rows: [{"iteration", "loss", …, metric}]; width, height: points; ratio: pixels a point. Returns a `QPixmap` on
+    which nothing depends on whether the application is light or dark.
     """
     pixmap = qt.QPixmap(int(width * ratio), int(height * ratio))
     pixmap.setDevicePixelRatio(ratio)
-    pixmap.fill(palette.color(qt.QPalette.Base))
+    pixmap.fill(qt.QColor(0, 0, 0, 0))
     painter = qt.QPainter(pixmap)
     try:
         painter.setRenderHint(qt.QPainter.Antialiasing, True)
-        _Picture(painter, width, height, palette).draw(rows)
+        _Picture(painter, width, height).draw(rows)
     finally:
         painter.end()
     return pixmap
 
 
 class _Picture:
-    def __init__(self, painter, width, height, palette):
+    def __init__(self, painter, width, height):
         self.painter = painter
-        self.text = palette.color(qt.QPalette.Text)
-        self.faint = qt.QColor(self.text)
-        self.faint.setAlpha(40)
+        self.text = qt.QColor(128, 128, 128)
+        self.faint = qt.QColor(128, 128, 128, 60)
         self.metrics = painter.fontMetrics()
         self.line = self.metrics.height()
         self.left, self.right = 52, int(width) - 52
@@ -56,11 +55,10 @@ class _Picture:
             self._curve(rows, metric, metric.replace("_", " "), _METRIC, True, last)
 
     def _frame(self, last):
-        for tick in _ticks(0, last):
+        for tick in (tick for tick in _ticks(0, last) if tick <= last):
             x = self._x(tick, last)
             self._line(x, self.top, x, self.bottom, self.faint)
             self._write(x - 40, self.bottom + 2, 80, self.line, qt.Qt.AlignHCenter, _short(tick))
-        self._write(self.left, self.bottom + 2, 200, self.line, qt.Qt.AlignLeft, "")
         self._line(self.left, self.bottom, self.right, self.bottom, self.text)
 
     def _curve(self, rows, key, title, colour, on_the_right, last):

@@ -57,13 +57,12 @@ class Message:
         colour, sign = _COLOURS[kind]
         rgb = ",".join(str(channel) for channel in colour)
         self.kind, self.text = kind, str(text)
+        # Tables instead of a style sheet: text keeps the colour of the palette, whichever is chosen meanwhile.
         self._label.text = (
-            f'<table cellspacing="0" cellpadding="0"><tr><td style="padding-right:7px; color:rgb({rgb})">'
-            f"<b>{sign}</b></td><td>{body}</td></tr></table>"
-        )
-        self._label.styleSheet = (
-            f"QLabel {{ background-color: rgba({rgb},34); border: 1px solid rgba({rgb},110); "
-            f"border-left: 4px solid rgb({rgb}); border-radius: 3px; padding: 6px; }}"
+            '<table width="100%" cellspacing="0" cellpadding="0"><tr>'
+            f'<td width="4" style="background-color:rgb({rgb})"></td>'
+            f'<td style="background-color:rgba({rgb},34)"><table cellspacing="0" cellpadding="6"><tr>'
+            f'<td style="color:rgb({rgb})"><b>{sign}</b></td><td>{body}</td></tr></table></td></tr></table>'
         )
         self._label.show()
 

@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 def origin_of(card):
     """Where a model comes from, in a word or two."""
-    return _("comes with it") if card.get("bundled") else _("yours")
+    return _("built in") if card.get("bundled") else _("yours")
 
 
 def modality_of(card):

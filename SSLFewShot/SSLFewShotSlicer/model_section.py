@@ -8,7 +8,7 @@ from SSLFewShotSlicer import dialogs
 from SSLFewShotSlicer.bridge import JobFolder, take_volume
 from SSLFewShotSlicer.jobs import DONE, FAILED, in_thread
 from SSLFewShotSlicer.model_library import card_html, modality_of, origin_of
-from SSLFewShotSlicer.section import Section
+from SSLFewShotSlicer.section import Section, fit_height, plain_table
 
 ARCHIVES = "SSLFewShot models (*.zip)"
 TITLES = {"heatmap": "HEATMAP", "reg2d": "REG2D", "doersch": "DOERSCH"}
@@ -28,7 +28,7 @@ class ModelSection(Section):
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        table.verticalHeader().hide()
+        plain_table(table)
         table.connect("itemSelectionChanged()", self._show_card)
         ui.useModelButton.connect("clicked(bool)", lambda _checked: self.use())
         ui.fittingModelButton.connect("clicked(bool)", lambda _checked: self.find_fitting())
@@ -167,6 +167,7 @@ class ModelSection(Section):
                 font.setBold(fits and column == 0)
                 item.setFont(font)
                 table.setItem(row, column, item)
+        fit_height(table, 8)
         rows = [row for row, card in enumerate(self.cards) if card["name"] == chosen]
         if self.cards:
             table.setCurrentCell(rows[0] if rows else 0, 0)

@@ -179,7 +179,6 @@ class Panel(VTKObservationMixin):
         )
 
     def _style_guide(self):
-        self.ui.guideFrame.styleSheet = (
-            "#guideFrame { border: 1px solid palette(mid); border-left: 4px solid palette(highlight);"
-            " border-radius: 3px; background: palette(base); }"
-        )
+        # Roles instead of a style sheet: they follow the palette when the user changes it.
+        self.ui.guideFrame.setBackgroundRole(qt.QPalette.Base)
+        self.ui.guideBar.setBackgroundRole(qt.QPalette.Highlight)

@@ -13,7 +13,7 @@ from SSLFewShotSlicer.durations import in_words
 from SSLFewShotSlicer.jobs import DONE, FAILED, explained
 from SSLFewShotSlicer.loss_plot import draw_loss
 from SSLFewShotSlicer.parameters import folder_of
-from SSLFewShotSlicer.section import Section
+from SSLFewShotSlicer.section import Section, fit_height, plain_table
 
 LOOK_EVERY_MS = 2000
 METHODS = {
@@ -44,7 +44,7 @@ class PretrainSection(Section):
         header = ui.jobsTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        ui.jobsTable.verticalHeader().hide()
+        plain_table(ui.jobsTable)
         ui.pretrainMethodSelector.connect("currentIndexChanged(int)", self._on_choice)
         ui.pretrainUnitSelector.connect("currentIndexChanged(int)", self._on_choice)
         ui.startPretrainButton.connect("clicked(bool)", lambda _checked: self.start())
@@ -225,6 +225,7 @@ class PretrainSection(Section):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(str(training.get("error") or training.get("message") or text))
                 table.setItem(row, column, item)
+        fit_height(table, 5)
         self._choose(chosen)
         table.blockSignals(False)
         self._show_chosen()
@@ -282,7 +283,7 @@ class PretrainSection(Section):
         label.visible = bool(self.trainings)
         if self.trainings:
             width, height = max(240, label.width), 180
-            label.setPixmap(draw_loss(rows, width, height, label.palette, label.devicePixelRatioF()))
+            label.setPixmap(draw_loss(rows, width, height, label.devicePixelRatioF()))
 
     def _on_choice(self, _index):
         if self._filling or self.parameters is None:

@@ -15,6 +15,29 @@ def load_form(name):
     return slicer.util.loadUI(str(FORMS / f"{name}.ui"))
 
 
+def plain_table(table):
+    """A table of narrow rows without numbers."""
+    rows = table.verticalHeader()
+    rows.hide()
+    rows.minimumSectionSize = rows.defaultSectionSize = _row_height(table)
+    table.horizontalHeader().highlightSections = False
+
+
+def fit_height(view, most):
+    """Make a list or table as high as what it holds, up to so many rows; then it scrolls."""
+    if hasattr(view, "rowCount"):
+        height = view.horizontalHeader().sizeHint.height() + _row_height(view) * min(max(view.rowCount, 1), most)
+    else:
+        height = max(view.sizeHintForRow(0), 16) * min(max(view.count, 2), most)
+    height += 2 * view.frameWidth + 2
+    view.minimumHeight = height
+    view.maximumHeight = height
+
+
+def _row_height(table):
+    return table.fontMetrics().height() + 8
+
+
 class Section(VTKObservationMixin):
     """One section; `panel` is the `Panel` that it is part of.
 

@@ -9,7 +9,7 @@ from SSLFewShotSlicer.bridge import hide_confidence, list_segments, show_confide
 from SSLFewShotSlicer.durations import in_words
 from SSLFewShotSlicer.jobs import CANCELLED, DONE, FAILED
 from SSLFewShotSlicer.parameters import folder_of, supports_of, targets_of
-from SSLFewShotSlicer.section import Section
+from SSLFewShotSlicer.section import Section, fit_height
 from SSLFewShotSlicer.segmenting import SegmentRequest, folder_batch, segmenting
 
 METHODS = {"knn": "nearest neighbours (kNN)"}
@@ -411,6 +411,7 @@ class SegmentSection(Section):
             item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled)
             item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
             self.ui.moreTargetsList.addItem(item)
+        fit_height(self.ui.moreTargetsList, 6)
         self._filling = False
         if chosen:
             self.ui.moreTargetsButton.checked = True

@@ -82,18 +82,18 @@ def segmenting(session, supports, request):
         done = []
         for number, region in enumerate(regions):
             start, end = (0.15 + 0.85 * n / len(regions) for n in (number, number + 1))
-            done.append((yield from _one(session, job, request, region, support, into_id, start, end)))
+            done.append((yield from _one(session, job, request, region, supports, support, into_id, start, end)))
         return done
 
     return steps
 
 
-def _one(session, job, request, region, support, into_id, start, end):
+def _one(session, job, request, region, supports, support, into_id, start, end):
     """Segment one scan and put the result into the scene."""
     source = region.source
     started = time.monotonic()
     with JobFolder(slicer.app.temporaryPath) as folder:
-        job.explain = folder.explain
+        job.explain = lambda message: folder.explain(supports.explain(support, message))
         job.warnings += source.notes
         given = folder.file("target", source.name)
         job.part(start, start + 0.05 * (end - start))
@@ -112,7 +112,7 @@ def _one(session, job, request, region, support, into_id, start, end):
                 "device": request.device,
                 "settings": request.settings,
             },
-            lambda fraction, message, remaining: job.report(fraction, folder.explain(message), remaining),
+            lambda fraction, message, remaining: job.report(fraction, job.explain(message), remaining),
         )
         job.warn(answer.get("warnings", []))
         job.part(start + 0.95 * (end - start), end)
@@ -142,6 +142,7 @@ def folder_batch(session, supports, request_supports, structures, folder, output
     def steps(job):
         job.part(0.0, 0.05)
         support = yield from supports.give(job, request_supports, structures)
+        job.explain = lambda message: supports.explain(support, message)
         job.part(0.05, 1.0)
         answer = yield session.request(
             "segment/batch",
@@ -155,7 +156,7 @@ def folder_batch(session, supports, request_supports, structures, folder, output
                 "device": device or "auto",
                 "resume": True,
             },
-            lambda fraction, message, remaining: job.report(fraction, message, remaining),
+            lambda fraction, message, remaining: job.report(fraction, job.explain(message), remaining),
         )
         job.warn(answer.get("warnings", []))
         return answer

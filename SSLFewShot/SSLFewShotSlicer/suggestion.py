@@ -2,6 +2,8 @@
 
 import slicer
 
+from SSLFewShotSlicer.parameters import supports_of
+
 
 def suggest(parameters):
     """Choose the marked scan and the scan to segment, where nothing is chosen and there is just one candidate."""
@@ -10,7 +12,8 @@ def suggest(parameters):
         if len(marked) == 1:
             parameters.support_volume, parameters.support_segmentation = marked[0]
     if parameters.target_volume is None and parameters.support_volume is not None and not parameters.more_targets:
-        others = [scan for scan in _scans() if scan is not parameters.support_volume]
+        marked = [volume.GetID() for volume, _segmentation in supports_of(parameters)]
+        others = [scan for scan in _scans() if scan.GetID() not in [*marked, parameters.support_volume.GetID()]]
         if len(others) == 1:
             parameters.target_volume = others[0]
 

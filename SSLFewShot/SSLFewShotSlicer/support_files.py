@@ -35,6 +35,13 @@ class SupportFiles:
             self._given.pop(next(iter(self._given)))[1].close()
         return identity
 
+    def explain(self, identity, message):
+        """A message of the worker's with the names of nodes in the place of the files of a support."""
+        for known, folder in self._given.values():
+            if known == identity:
+                message = folder.explain(message)
+        return message
+
     def forget(self):
         """Remove the files."""
         for _identity, folder in self._given.values():

@@ -9,7 +9,7 @@ from SSLFewShotSlicer import dialogs, edit_trip, support_folder
 from SSLFewShotSlicer.bridge.segments import list_segments
 from SSLFewShotSlicer.jobs import explained
 from SSLFewShotSlicer.parameters import more_supports, set_more_supports, supports_of
-from SSLFewShotSlicer.section import Section
+from SSLFewShotSlicer.section import Section, fit_height, plain_table
 
 
 class SupportSection(Section):
@@ -30,7 +30,7 @@ class SupportSection(Section):
         ui.supportSegmentationSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._on_segmentation_added)
         header = ui.supportTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.Stretch)
-        ui.supportTable.verticalHeader().hide()
+        plain_table(ui.supportTable)
         self._filling = False
         self._observed = None
         self._shown = None
@@ -197,6 +197,7 @@ class SupportSection(Section):
             )
             item.setFlags(qt.Qt.NoItemFlags)
             self.ui.segmentList.addItem(item)
+        fit_height(self.ui.segmentList, 8)
         self._filling = False
 
     def _on_ticked(self, item):
@@ -218,6 +219,7 @@ class SupportSection(Section):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(text)
                 table.setItem(row, column, item)
+        fit_height(table, 5)
         number = len(supports_of(self.parameters))
         self.ui.moreSupportsGroup.title = (
             _("More marked scans ({number} in all)").format(number=number)

@@ -1,6 +1,5 @@
 """What tests of the panel need: the open panel over a real worker, small scans, and waiting."""
 
-import ctypes
 import importlib.util
 import os
 import sys
@@ -12,12 +11,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "SSLFewShot"
 sys.path.insert(0, str(ROOT))
-
-if sys.version_info < (3, 12):
-    # PySide6 6.12 takes None and the like for immortal, which they are from Python 3.12 on: each call that returns
-    # one loses a reference to it, until the interpreter gives up. So many references are never lost.
-    for constant in (None, True, False):
-        ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
 
 # The worker gets the environment that the application was started with: before the host starts.
 for variable in ("SSLFEWSHOT_JOBS", "SSLFEWSHOT_MODELS"):

@@ -33,7 +33,7 @@ def test_bundled_models_are_listed_with_what_they_are(panel, host, models):
     assert [panel.ui.modelTable.item(row, column).text() for column in (1, 2, 3)] == [
         "MR",
         "HEATMAP",
-        "comes with it",
+        "built in",
     ]
 
 
