@@ -65,7 +65,7 @@ def steps_html(situation):
     shown = []
     for number, (title, done, current) in enumerate(steps(situation), start=1):
         if done:
-            shown.append(f'<span style="color:rgb(46,139,87)">✓&nbsp;{title}</span>')
+            shown.append(f'<span style="color:rgb(56,158,100)">✓&nbsp;{title}</span>')
         elif current:
             shown.append(f"<b>{number}&nbsp;{title}</b>")
         else:

@@ -11,10 +11,11 @@ _LOSS = (52, 120, 200)
 _METRIC = (214, 137, 16)
 
 
-def draw_loss(rows, width, height, ratio=1.0):
+def draw_loss(rows, width, height, font, ratio=1.0):
     """A picture of the loss and, beside it, the task's control metric.
 
-    rows: [{"iteration", "loss", …, metric}]; width, height: points; ratio: pixels a point. Returns a `QPixmap` on
+    rows: [{"iteration", "loss", …, metric}]; width, height: points; font: of the widget that shows it;
+    ratio: pixels a point. Returns a `QPixmap` on
     which nothing depends on whether the application is light or dark.
     """
     pixmap = qt.QPixmap(int(width * ratio), int(height * ratio))
@@ -22,20 +23,20 @@ def draw_loss(rows, width, height, ratio=1.0):
     pixmap.fill(qt.QColor(0, 0, 0, 0))
     painter = qt.QPainter(pixmap)
     try:
+        painter.setFont(font)
         painter.setRenderHint(qt.QPainter.Antialiasing, True)
-        _Picture(painter, width, height).draw(rows)
+        _Picture(painter, width, height, font).draw(rows)
     finally:
         painter.end()
     return pixmap
 
 
 class _Picture:
-    def __init__(self, painter, width, height):
+    def __init__(self, painter, width, height, font):
         self.painter = painter
         self.text = qt.QColor(128, 128, 128)
         self.faint = qt.QColor(128, 128, 128, 60)
-        self.metrics = painter.fontMetrics()
-        self.line = self.metrics.height()
+        self.line = qt.QFontMetrics(font).height()
         self.left, self.right = 52, int(width) - 52
         self.top, self.bottom = self.line + 12, int(height) - self.line - 10
         self.width, self.height = int(width), int(height)

@@ -7,7 +7,7 @@ INFORMATION, SUCCESS, WARNING, ERROR = "information", "success", "warning", "err
 # Translucent, so that they suit light and dark.
 _COLOURS = {
     INFORMATION: ((52, 120, 200), "ⓘ"),
-    SUCCESS: ((46, 139, 87), "✓"),
+    SUCCESS: ((56, 158, 100), "✓"),
     WARNING: ((214, 137, 16), "⚠"),
     ERROR: ((204, 62, 52), "✕"),
 }

@@ -283,7 +283,7 @@ class PretrainSection(Section):
         label.visible = bool(self.trainings)
         if self.trainings:
             width, height = max(240, label.width), 180
-            label.setPixmap(draw_loss(rows, width, height, label.devicePixelRatioF()))
+            label.setPixmap(draw_loss(rows, width, height, label.font, label.devicePixelRatioF()))
 
     def _on_choice(self, _index):
         if self._filling or self.parameters is None:

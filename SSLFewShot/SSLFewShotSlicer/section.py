@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import qt
 import slicer
 from slicer.util import VTKObservationMixin
 
@@ -35,7 +36,7 @@ def fit_height(view, most):
 
 
 def _row_height(table):
-    return table.fontMetrics().height() + 8
+    return qt.QFontMetrics(table.font).height() + 8
 
 
 class Section(VTKObservationMixin):

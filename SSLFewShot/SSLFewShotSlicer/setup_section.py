@@ -211,7 +211,7 @@ class SetupSection(Section):
 
 
 def _package_row(status):
-    sign = "<span style='color:rgb(46,139,87)'>✓</span>" if status.installed else "<b>–</b>"
+    sign = "<span style='color:rgb(56,158,100)'>✓</span>" if status.installed else "<b>–</b>"
     version = html.escape(status.installed or _("missing"))
     return (
         f"<tr><td style='padding-right:8px'>{sign}</td>"
