@@ -44,6 +44,13 @@ def _count(params, context):
     return {"told": told}
 
 
+def _hurry(params, context):
+    """Report many times within the blink of an eye."""
+    for number in range(1, 101):
+        context.progress(number / 100, f"counted {number} of 100")
+    return {}
+
+
 def _deaf(params, context):
     """Compute without asking whether it is cancelled."""
     (context.folder / "half").write_text("a carried scan")
@@ -73,6 +80,7 @@ def _warn(params, context):
 TOLD = {
     "raise": Handler(_raise, {"what": required(TEXT), "text": optional(TEXT, "")}),
     "count": Handler(_count, {"seconds": required(NUMBER)}),
+    "hurry": Handler(_hurry),
     "deaf": Handler(_deaf, {"seconds": required(NUMBER)}),
     "print": Handler(_print, {"text": required(TEXT)}),
     "warn": Handler(_warn, {"text": required(TEXT), "what": optional(TEXT)}),

@@ -49,14 +49,18 @@ def test_progress_runs_from_nothing_to_all(scans, tmp_path):
     assert reports[-1][1] == "segmented 2 of 2 scans"
 
 
-def test_a_job_can_be_cancelled_at_any_report_and_leaves_whole_results_only(scans, tmp_path):
+def test_a_job_can_be_cancelled_in_every_stage_and_leaves_whole_results_only(scans, tmp_path):
     reports = []
     run(a_job(scans, tmp_path / "all", 1, 2), lambda *report: reports.append(report))
-    for number in range(len(reports) - 1):
-        out, calls = tmp_path / str(number), iter(range(len(reports)))
+    half = [message for fraction, message in reports if fraction > 0.5]
+    stages = [(message, begin) for begin in (0.0, 0.5) for message in dict.fromkeys(m for _, m in reports[:-1])]
+    for number, (stage, begin) in enumerate(stages):
+        if begin and stage not in half:
+            continue
+        out = tmp_path / str(number)
 
-        def cancel(fraction, message, calls=calls, number=number):
-            if next(calls) == number:
+        def cancel(fraction, message, stage=stage, begin=begin):
+            if message == stage and fraction >= begin:
                 raise Cancelled
 
         with pytest.raises(Cancelled):
@@ -66,6 +70,16 @@ def test_a_job_can_be_cancelled_at_any_report_and_leaves_whole_results_only(scan
         if written:
             report = json.loads((out / "report.json").read_text(encoding="utf-8"))
             assert len(report["targets"]) == len(written) // 2
+
+
+def test_who_cancels_when_all_is_written_gets_the_result(scans, tmp_path):
+    def cancel(fraction, message):
+        if message.startswith("segmented"):
+            raise Cancelled
+
+    report = run(a_job(scans, tmp_path / "out", 1), cancel)
+    files = [*(report["targets"][0][key] for key in ("segmentation", "confidence")), "report.json"]
+    assert files_in(tmp_path / "out") == sorted(files)
 
 
 def test_what_has_failed_is_reported_beside_what_was_done(scans, tmp_path):
@@ -80,10 +94,10 @@ def test_what_has_failed_is_reported_beside_what_was_done(scans, tmp_path):
 def test_a_full_disk_ends_the_job_and_keeps_what_was_finished(scans, tmp_path, monkeypatch):
     from SSLFewShotLib.segmentation import job as module
 
-    def fail(volume, path, *rest):
+    def fail(volume, path, **rest):
         if "pt_2" in path.name:
             raise OutputError(28, f"{path}: no space left on the disk")
-        plain(volume, path, *rest)
+        plain(volume, path, **rest)
 
     plain = module.write_volume
     monkeypatch.setattr(module, "write_volume", fail)

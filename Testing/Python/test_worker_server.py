@@ -212,6 +212,14 @@ def test_a_warning_belongs_to_its_own_request_only(lasting):
     assert "warnings" not in lasting.ask("count", seconds=0)["result"]
 
 
+def test_the_last_report_is_told_however_fast_it_came_and_before_the_answer(worker):
+    id = worker.send("hurry")
+    assert worker.answer(id)["result"] == {}
+    reports = [report for report in worker.told("progress") if report["id"] == id]
+    assert (reports[-1]["fraction"], reports[-1]["message"]) == (1.0, "counted 100 of 100")
+    assert len(reports) < 10
+
+
 def test_progress_is_told_about_ten_times_a_second(worker):
     id = worker.send("count", seconds=1.0)
     told = worker.answer(id)["result"]["told"]

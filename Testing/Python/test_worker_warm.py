@@ -309,6 +309,15 @@ def test_a_folder_is_evaluated_as_by_the_command(scans, tmp_path):
         }
         report = Path(worker.ask("evaluate", **asked)["result"]["report"])
         assert "box" in report.read_text(encoding="utf-8")
+        other = {"two_fold": True, "save_segmentations": True, "image_suffix": "_ct", "label_suffix": ".seg.nrrd"}
+        folds = {**asked, **other, "output": str(tmp_path / "folds")}
+        del folds["supports"], folds["queries"]
+        answer = worker.ask("evaluate", **folds)
+        assert "box" in Path(answer["result"]["report"]).read_text(encoding="utf-8")
+        kept = (tmp_path / "folds" / "segmentations").rglob("*.seg.nrrd")
+        assert {path.name for path in kept} == {f"pt_{n}.seg.nrrd" for n in range(3)}
+        nobody = worker.ask("evaluate", **{**asked, "supports": None})["error"]
+        assert nobody["code"] == protocol.WRONG_INPUT and "support" in nobody["message"]
         unknown = worker.ask("evaluate", **{**asked, "supports": ["nobody"]})["error"]
         assert unknown["code"] == protocol.WRONG_INPUT and "nobody" in unknown["message"]
         for wrong in (
@@ -316,6 +325,7 @@ def test_a_folder_is_evaluated_as_by_the_command(scans, tmp_path):
             {"repeats": []},
             {"shots": 1},
             {"methods": ["magic"]},
-            {"supports": []},
+            {"two_fold": "yes"},
+            {"image_suffix": 1},
         ):
             assert worker.ask("evaluate", **{**asked, **wrong})["error"]["code"] == protocol.INVALID_PARAMS

@@ -61,10 +61,11 @@ def contest(
             try:
                 if isinstance(scan, Exception):
                     raise scan
-                found, measured = contender.predict(supports, scan[0], _titled(part, title))
-                rows = _scores(scan[1], found, marked[supports], measured)
+                found, measured = contender.predict(supports, scan[0], _titled(portion(part, 0.0, 0.95), title))
+                end = portion(part, 0.95, 1.0)
+                rows = _scores(scan[1], found, marked[supports], measured, _titled(end, title))
                 if segmentations is not None:
-                    write_labels(found, segmentations / _path(unit), overwrite=True)
+                    write_labels(found, segmentations / _path(unit), overwrite=True, progress=end)
             except (Cancelled, OutputError):
                 raise
             except Exception as error:
@@ -85,9 +86,13 @@ def _path(unit: tuple) -> Path:
 
 
 def _scores(
-    reference: LabelMap, found: LabelMap, marked: set[str], measured: Mapping[str, float]
+    reference: LabelMap,
+    found: LabelMap,
+    marked: set[str],
+    measured: Mapping[str, float],
+    progress: Progress,
 ) -> list[dict[str, Any]]:
-    rows = score_case(reference, found)
+    rows = score_case(reference, found, progress=progress)
     for row in rows:
         row.update(measured)
         if row["segment"] not in marked:

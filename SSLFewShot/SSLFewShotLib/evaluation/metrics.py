@@ -15,6 +15,7 @@ from skimage.measure import marching_cubes
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.labelmap import LabelMap
+from SSLFewShotLib.progress import Progress, ignore_progress, watched
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,12 @@ def surface_metrics(
     return SurfaceMetrics(float(near / area), hd95)
 
 
-def score_case(reference: LabelMap, prediction: LabelMap, tolerance: float = 2.0) -> list[dict[str, str | float]]:
+def score_case(
+    reference: LabelMap,
+    prediction: LabelMap,
+    tolerance: float = 2.0,
+    progress: Progress = ignore_progress,
+) -> list[dict[str, str | float]]:
     """Score one scan: a row for each segment of the reference, matched by name.
 
     Rows hold segment, dice, nsd, hd95_mm, reference_ml and prediction_ml. A segment that the reference
@@ -103,10 +109,12 @@ def score_case(reference: LabelMap, prediction: LabelMap, tolerance: float = 2.0
         )
     millilitres = reference.voxel_volume / 1000
     rows = []
-    for name in names:
-        truth = reference.mask(name)
+    for number, name in enumerate(names):
+        done, what = number / len(names), f"scoring {name}"
+        truth = watched(functools.partial(reference.mask, name), progress, done, what)
         guess = prediction.mask(name) if name in predicted else np.zeros_like(truth)
-        surface = surface_metrics(truth, guess, reference.ijkToLps, tolerance)
+        measure = functools.partial(surface_metrics, truth, guess, reference.ijkToLps, tolerance)
+        surface = watched(measure, progress, done, what)
         rows.append(
             {
                 "segment": name,

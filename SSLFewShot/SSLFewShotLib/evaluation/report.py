@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from SSLFewShotLib.descriptors.loading import load_descriptor
-from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.evaluation import report_text
 from SSLFewShotLib.evaluation.embedding import tsne_of_supports
 from SSLFewShotLib.evaluation.plots import dice_over_shots, tsne_plot
@@ -60,7 +61,8 @@ def write_report(output: Path | str, progress: Progress = ignore_progress) -> Pa
         except (InputError, OSError) as error:
             pictures.append(f"No t-SNE plot: {error}.")
     write_text(output / "report.md", report_text.report(facts, rows, summaries, pictures))
-    progress(1.0, f"wrote {output / 'report.md'}")
+    with contextlib.suppress(Cancelled):  # too late: all is there
+        progress(1.0, f"wrote {output / 'report.md'}")
     return output / "report.md"
 
 

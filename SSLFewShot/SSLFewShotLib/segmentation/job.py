@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 import warnings
@@ -168,7 +169,8 @@ def ended_report(
         remove_old_leftovers(job.output, report.begun)
     count = len(written["targets"])
     taken_over = f", {report.taken_over} of them taken over" if report.taken_over else ""
-    progress(1.0, f"segmented {count - len(failed)} of {count} scans{taken_over}")
+    with contextlib.suppress(Cancelled):  # too late: all is written, and so it is answered
+        progress(1.0, f"segmented {count - len(failed)} of {count} scans{taken_over}")
     return written
 
 

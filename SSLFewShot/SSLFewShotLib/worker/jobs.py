@@ -30,6 +30,7 @@ class Job:
     began: float = field(default_factory=time.monotonic)
     cancelled: threading.Event = field(default_factory=threading.Event)
     _told: float = float("-inf")
+    _untold: tuple[float, str] | None = None
 
     @property
     def title(self) -> str:
@@ -44,9 +45,16 @@ class Job:
         if self.cancelled.is_set():
             raise Cancelled
         now = time.monotonic()
+        self._untold = min(max(float(fraction), 0.0), 1.0), message
         if now - self._told >= _SECONDS_BETWEEN:
             self._told = now
-            self.tell(min(max(float(fraction), 0.0), 1.0), message)
+            self.tell_last()
+
+    def tell_last(self) -> None:
+        """Send what was reported last, unless it was told: how a job has ended must not get lost between two."""
+        last, self._untold = self._untold, None
+        if last is not None:
+            self.tell(*last)
 
     def tell(self, fraction: float, message: str) -> None:
         """Send how far it is, in any case."""

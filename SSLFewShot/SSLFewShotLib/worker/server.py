@@ -211,6 +211,7 @@ class Server:
                 job.tell(0.0, "starting")
             context = Context(job.report, self._own_folder.path, self._warm, self.log, texts)
             value = job.handler.run(job.params, context)
+            job.tell_last()
             if texts and isinstance(value, dict):
                 value = {**value, "warnings": [*value.get("warnings", []), *texts]}
             return encode(result(job.id, value)), False
