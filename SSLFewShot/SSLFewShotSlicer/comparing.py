@@ -5,11 +5,11 @@ from collections import namedtuple
 
 import slicer
 import vtk
-from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer.bridge import JobFolder, find_node, take_segments, take_volume
 from SSLFewShotSlicer.jobs import in_thread
+from SSLFewShotSlicer.translation import _
 
 Comparison = namedtuple("Comparison", "reference compared rows")
 """Names of both segmentations; rows: [{"name", "dice", "nsd", "hd95"}], None where there is nothing to measure."""

@@ -3,7 +3,6 @@
 import pathlib
 
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotSlicer import worker_session
@@ -11,6 +10,7 @@ from SSLFewShotSlicer.bridge import find_node
 from SSLFewShotSlicer.comparing import comparing
 from SSLFewShotSlicer.jobs import CANCELLED, FAILED
 from SSLFewShotSlicer.segmenting import SegmentRequest, folder_batch, segmenting
+from SSLFewShotSlicer.translation import _
 
 AUTOMATIC = "automatic"
 

@@ -5,7 +5,6 @@ from collections import namedtuple
 import numpy as np
 import slicer
 import vtk
-from slicer.i18n import tr as _
 from vtk.util import numpy_support
 
 from SSLFewShotLib.errors import InputError
@@ -13,6 +12,7 @@ from SSLFewShotSlicer.bridge import JobFolder, find_node, take_volume
 from SSLFewShotSlicer.bridge.nodes import linear_to_world, matrix_of_array
 from SSLFewShotSlicer.bridge.nrrd import read_nrrd
 from SSLFewShotSlicer.jobs import in_thread
+from SSLFewShotSlicer.translation import _
 
 Similar = namedtuple("Similar", "volume_id position similarity")
 """The volume node of similarities; the place that is most alike, (3,) RAS in the world; how alike it is, −1..1."""

@@ -1,6 +1,6 @@
 """Durations in words, as one would say them."""
 
-from slicer.i18n import tr as _
+from SSLFewShotSlicer.translation import _
 
 
 def in_words(seconds):

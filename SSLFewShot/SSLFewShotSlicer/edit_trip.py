@@ -2,7 +2,8 @@
 
 import qt
 import slicer
-from slicer.i18n import tr as _
+
+from SSLFewShotSlicer.translation import _
 
 MODULE = "SSLFewShot"
 _button = None

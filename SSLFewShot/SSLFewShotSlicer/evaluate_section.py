@@ -2,7 +2,6 @@
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer import descriptor_maps
@@ -11,6 +10,7 @@ from SSLFewShotSlicer.durations import in_words
 from SSLFewShotSlicer.jobs import CANCELLED, DONE, FAILED, explained
 from SSLFewShotSlicer.parameters import supports_of
 from SSLFewShotSlicer.section import Section, fit_height, plain_table
+from SSLFewShotSlicer.translation import _
 
 KINDS = ("pca", "tsne")
 

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-from slicer.i18n import tr as _
+from SSLFewShotSlicer.translation import _
 
 Situation = namedtuple(
     "Situation",

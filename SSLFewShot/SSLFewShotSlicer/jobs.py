@@ -8,9 +8,8 @@ import logging
 import threading
 from concurrent.futures import Future
 
-from slicer.i18n import tr as _
-
 from SSLFewShotLib.errors import Cancelled, InputError, OutputError
+from SSLFewShotSlicer.translation import _
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
 

@@ -3,7 +3,8 @@
 import math
 
 import qt
-from slicer.i18n import tr as _
+
+from SSLFewShotSlicer.translation import _
 
 _NOT_METRICS = ("iteration", "minutes", "loss", "learning_rate")
 _MOST_POINTS = 400

@@ -2,7 +2,7 @@
 
 import html
 
-from slicer.i18n import tr as _
+from SSLFewShotSlicer.translation import _
 
 
 def origin_of(card):

@@ -2,13 +2,13 @@
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotSlicer import dialogs
 from SSLFewShotSlicer.bridge import JobFolder, take_volume
 from SSLFewShotSlicer.jobs import DONE, FAILED, in_thread
 from SSLFewShotSlicer.model_library import card_html, modality_of, origin_of
 from SSLFewShotSlicer.section import Section, fit_height, plain_table
+from SSLFewShotSlicer.translation import _
 
 ARCHIVES = "SSLFewShot models (*.zip)"
 TITLES = {"heatmap": "HEATMAP", "reg2d": "REG2D", "doersch": "DOERSCH"}

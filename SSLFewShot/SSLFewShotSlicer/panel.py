@@ -3,7 +3,6 @@
 import qt
 import slicer
 import vtk
-from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from SSLFewShotLib.errors import InputError
@@ -16,6 +15,7 @@ from SSLFewShotSlicer.segment_section import SegmentSection
 from SSLFewShotSlicer.setup_section import SetupSection
 from SSLFewShotSlicer.suggestion import suggest
 from SSLFewShotSlicer.support_section import SupportSection
+from SSLFewShotSlicer.translation import _
 
 REFRESH_MS = 30
 
@@ -130,8 +130,12 @@ class Panel(VTKObservationMixin):
         for section in self.sections:
             section.refresh()
         situation = self._situation()
-        self.ui.guideSteps.text = guide.steps_html(situation)
-        self.ui.guideText.text = guide.next_step(situation)
+        for label, text in (
+            (self.ui.guideSteps, guide.steps_html(situation)),
+            (self.ui.guideText, guide.next_step(situation)),
+        ):
+            if label.text != text:
+                label.text = text
 
     def _situation(self):
         chosen = self.parameters

@@ -5,7 +5,6 @@ import re
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer import dialogs
@@ -14,6 +13,7 @@ from SSLFewShotSlicer.jobs import DONE, FAILED, explained
 from SSLFewShotSlicer.loss_plot import draw_loss
 from SSLFewShotSlicer.parameters import folder_of
 from SSLFewShotSlicer.section import Section, fit_height, plain_table
+from SSLFewShotSlicer.translation import _
 
 LOOK_EVERY_MS = 2000
 METHODS = {

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import vtk
-from slicer.i18n import tr as _
 
 from SSLFewShotSlicer.bridge import SegmentationResult, UnusableNodeError, find_node
 from SSLFewShotSlicer.bridge.nodes import linear_to_world
+from SSLFewShotSlicer.translation import _
 
 LEAST_VOXELS = 8
 

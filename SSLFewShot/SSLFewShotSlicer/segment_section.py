@@ -2,7 +2,6 @@
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer.bridge import hide_confidence, list_segments, show_confidence
@@ -11,6 +10,7 @@ from SSLFewShotSlicer.jobs import CANCELLED, DONE, FAILED
 from SSLFewShotSlicer.parameters import folder_of, supports_of, targets_of
 from SSLFewShotSlicer.section import Section, fit_height
 from SSLFewShotSlicer.segmenting import SegmentRequest, folder_batch, segmenting
+from SSLFewShotSlicer.translation import _
 
 METHODS = {"knn": "nearest neighbours (kNN)"}
 """Methods of the worker that the panel offers, beside automatic; those that it does not have are not shown."""
@@ -335,8 +335,8 @@ class SegmentSection(Section):
     def _show_progress(self):
         ui, job = self.ui, self.job
         running = self.running
-        ui.segmentProgress.visible = running
-        ui.segmentStatus.visible = running
+        _show(ui.segmentProgress, running)
+        _show(ui.segmentStatus, running)
         if running:
             ui.segmentProgress.value = int(1000 * job.fraction)
             left = _(", about {time} left").format(time=in_words(job.remaining)) if job.remaining else ""
@@ -358,28 +358,17 @@ class SegmentSection(Section):
     def _show_rows(self):
         ui = self.ui
         folder = self.parameters.targets_in_folder
-        several = ui.moreTargetsButton.checked and not folder
-        for widget in (
-            ui.targetVolumeLabel,
-            ui.targetVolumeSelector,
-            ui.moreTargetsButton,
-            ui.roiLabel,
-            ui.roiSelector,
-        ):
-            widget.visible = not folder
-        for widget in (ui.moreTargetsLabel, ui.moreTargetsList):
-            widget.visible = several
-        for widget in (ui.inputFolderLabel, ui.inputFolderEdit, ui.outputFolderLabel, ui.outputFolderEdit):
-            widget.visible = folder
-        single = not folder and len(targets_of(self.parameters)) < 2
+        _show(ui.scenePage, not folder)
+        _show(ui.folderPage, folder)
+        _show(ui.moreTargetsList, ui.moreTargetsButton.checked)
         for widget in (ui.resultLabel, ui.resultSelector):
-            widget.visible = single
+            _show(widget, len(targets_of(self.parameters)) < 2)
 
     def _show_result(self):
         self.results = [
             done for done in self.results if slicer.mrmlScene.GetNodeByID(done.placed.segmentation_id) is not None
         ]
-        self.ui.resultFrame.visible = bool(self.results) and not self.running
+        _show(self.ui.resultFrame, bool(self.results) and not self.running)
         self.ui.confidenceCheck.enabled = any(done.placed.confidence_id for done in self.results)
 
     def _hide_confidence(self):
@@ -457,3 +446,9 @@ def _choose(selector, data):
     """Choose the entry with that data; the first one when there is none."""
     index = selector.findData(data)
     selector.currentIndex = max(0, index)
+
+
+def _show(widget, shown):
+    """Show or hide, and leave alone what is so already: the panel would be laid out anew."""
+    if widget.isHidden() == shown:
+        widget.visible = shown

@@ -4,12 +4,12 @@ import time
 from collections import namedtuple
 
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer.bridge import JobFolder, place_result, provenance_of, read_result, take_volume
 from SSLFewShotSlicer.jobs import in_thread
 from SSLFewShotSlicer.region import Region, region_of
+from SSLFewShotSlicer.translation import _
 
 Segmented = namedtuple("Segmented", "target_id target_name placed seconds report")
 """One target that is done: its volume node, the bridge's `PlacedResult`, seconds, and the worker's report."""

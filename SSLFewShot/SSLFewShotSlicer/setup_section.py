@@ -2,12 +2,11 @@
 
 import html
 
-from slicer.i18n import tr as _
-
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer import packages, worker_session
 from SSLFewShotSlicer.jobs import DONE, FAILED, explained
 from SSLFewShotSlicer.section import Section
+from SSLFewShotSlicer.translation import _
 
 HERE, ELSEWHERE = 0, 1
 
@@ -142,7 +141,6 @@ class SetupSection(Section):
 
     def _show_place(self):
         elsewhere = self.ui.workerPlaceSelector.currentIndex == ELSEWHERE
-        self.ui.workerCommandLabel.visible = elsewhere
         self.ui.workerCommandEdit.visible = elsewhere
 
     def _show_worker(self):

@@ -1,10 +1,10 @@
 """`SupportFiles`: the marked scans as the worker has them; handed over again only when they have changed."""
 
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotSlicer.bridge import JobFolder, SegmentsError, list_segments, take_segments, take_volume
 from SSLFewShotSlicer.jobs import in_thread
+from SSLFewShotSlicer.translation import _
 
 KEPT = 3
 

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.outputs import write_text
 from SSLFewShotSlicer.bridge import take_segments, take_volume
 from SSLFewShotSlicer.jobs import in_thread
+from SSLFewShotSlicer.translation import _
 
 CONTENTS = "support.json"
 

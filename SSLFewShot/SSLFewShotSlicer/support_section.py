@@ -2,7 +2,6 @@
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import InputError, OutputError
 from SSLFewShotSlicer import dialogs, edit_trip, support_folder
@@ -10,6 +9,7 @@ from SSLFewShotSlicer.bridge.segments import list_segments
 from SSLFewShotSlicer.jobs import explained
 from SSLFewShotSlicer.parameters import more_supports, set_more_supports, supports_of
 from SSLFewShotSlicer.section import Section, fit_height, plain_table
+from SSLFewShotSlicer.translation import _
 
 
 class SupportSection(Section):

@@ -8,7 +8,6 @@ from collections import deque
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.worker.client import WorkerClient
@@ -17,6 +16,7 @@ from SSLFewShotSlicer import compatibility
 from SSLFewShotSlicer.jobs import Job, in_thread
 from SSLFewShotSlicer.remote_calls import FILE_METHODS, RemoteCalls
 from SSLFewShotSlicer.support_files import SupportFiles
+from SSLFewShotSlicer.translation import _
 
 TICK_MS = 20
 IDLE_TICK_MS = 250
