@@ -81,9 +81,11 @@ class AlignedSegmenter(Segmenter):
         """Align, carry the labels over, let the nearest neighbours vote, and decide on the scan's own grid."""
         target = self._described(volume, portion(progress, 0.0, 0.3))
         found = []
-        for number, support in enumerate(self.supports_):
+        for number, (support, markings) in enumerate(zip(self.supports_, self.markings_, strict=True)):
             begin, end = (0.3 + 0.4 * n / len(self.supports_) for n in (number, number + 1))
-            found.append(aligned(target, support, self.alignment, portion(progress, begin, end)))
+            corners = np.concatenate([marking.corners() for marking in markings])
+            region = np.stack([corners.min(axis=0), corners.max(axis=0)])
+            found.append(aligned(target, support, self.alignment, region, portion(progress, begin, end)))
         sources = [
             (1 - self.vote, CarriedLabels(target.scan, self.markings_, found, len(self.segments_), self.sharpness))
         ]

@@ -17,6 +17,8 @@ from SSLFewShotLib.segmentation.matching import mutual_matches, robust_affine
 
 _MATCH_STEP = 2
 """Voxels between the places that are matched."""
+_SURROUNDINGS = 8
+"""Voxels around what matters that are aligned as well."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Alignment:
     """Where a place of a scan lies in a support: affine (4, 4), LPS mm, of the place moved by a displacement.
 
     agreement: share of the matches that the affine map brings together; displacement: (3, K, J, I), voxels of the
-    scan's grid along (k, j, i); fit: (K, J, I), how alike the vectors are there, −1 to 1.
+    scan's grid along (k, j, i), 0 where nothing was aligned; fit: (K, J, I), how alike the vectors are, −1 to 1.
     """
 
     affine: np.ndarray
@@ -91,25 +93,35 @@ def aligned(
     target: DescribedScan,
     support: DescribedScan,
     settings: AlignmentSettings,
+    region: np.ndarray,
     progress: Progress = ignore_progress,
 ) -> Alignment:
-    """Find where the target's places lie in the support: affinely, then by a coarse search, then by descent."""
+    """Find where the target's places lie in the support: affinely, then by a coarse search, then by descent.
+
+    region: (2, 3) LPS mm, the part of the support that matters; beyond its surroundings nothing is displaced.
+    """
     progress(0.0, "matching places")
     first, second = (scan.matched_vectors(settings.spatial_weight) for scan in (target, support))
     rows = mutual_matches(first, second)
     start = _box_map(target.box, support.box)
     affine, agreement = robust_affine(target.places[rows[:, 0]], support.places[rows[:, 1]], start)
     progress(0.2, "aligning the support")
-    weight = target.scan.body.float()
-    moved = _warped(target.scan, support, affine)
-    coarse = [F.avg_pool3d(field[None], 2, ceil_mode=True)[0] for field in (target.field, moved, weight[None])]
+    part = _part_showing(target.scan, region, affine)
+    weight = target.scan.body[part].float()
+    field = target.field[(slice(None), *part)]
+    moved = _warped(target.scan, part, support, affine)
+    coarse = [F.avg_pool3d(maps[None], 2, ceil_mode=True)[0] for maps in (field, moved, weight[None])]
     unit = [F.normalize(field, dim=0) for field in coarse[:2]]
     found = convex_search(*unit, coarse[2][0], settings.reach, portion(progress, 0.2, 0.4))
     begin = F.interpolate(2 * found[None], size=weight.shape, mode="trilinear")[0]
-    displacement = descended(
-        target.field, moved, weight, begin, settings.iterations, settings.stiffness, portion(progress, 0.4, 1.0)
+    found = descended(
+        field, moved, weight, begin, settings.iterations, settings.stiffness, portion(progress, 0.4, 1.0)
     )
-    return Alignment(affine, agreement, displacement.numpy(), _fit(target.field, moved, displacement))
+    displacement = np.zeros((3, *target.scan.values.shape), np.float32)
+    displacement[(slice(None), *part)] = found.numpy()
+    fit = np.full(target.scan.values.shape, -1, np.float32)
+    fit[part] = _fit(field, moved, found)
+    return Alignment(affine, agreement, displacement, fit)
 
 
 def _box_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -120,10 +132,26 @@ def _box_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _warped(scan: PreparedScan, support: DescribedScan, affine: np.ndarray) -> torch.Tensor:
-    """(C, K, J, I): the support's vectors, on the scan's grid."""
-    size = scan.values.shape
-    k, j, i = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in size), indexing="ij")
+def _part_showing(scan: PreparedScan, region: np.ndarray, affine: np.ndarray) -> tuple[slice, slice, slice]:
+    """The slices (k, j, i) of a scan that show a region of the support with its surroundings; all, if none do."""
+    back = np.linalg.inv(affine)
+    corners = np.array([[region[bit][a] for a, bit in enumerate(bits)] for bits in np.ndindex(2, 2, 2)])
+    index = scan.indices(corners @ back[:3, :3].T + back[:3, 3])
+    size = np.array(scan.values.shape[::-1])
+    start = np.clip(np.floor(index.min(axis=0)) - _SURROUNDINGS, 0, size).astype(int)
+    stop = np.clip(np.ceil(index.max(axis=0)) + _SURROUNDINGS + 1, 0, size).astype(int)
+    if (stop - start < 4).any():
+        start, stop = np.zeros(3, int), size
+    return tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1], strict=True))
+
+
+def _warped(
+    scan: PreparedScan, part: tuple[slice, slice, slice], support: DescribedScan, affine: np.ndarray
+) -> torch.Tensor:
+    """(C, K, J, I): the support's vectors, on a part of the scan's grid."""
+    axes = [torch.arange(s.start, s.stop, dtype=torch.float32) for s in part]
+    size = [len(axis) for axis in axes]
+    k, j, i = torch.meshgrid(*axes, indexing="ij")
     index = torch.stack([i, j, k], dim=-1).reshape(-1, 3)
     # Index in the scan to place, to place in the support, to index there.
     matrix = affine[:3, :3] * scan.spacing / support.scan.spacing[:, None]

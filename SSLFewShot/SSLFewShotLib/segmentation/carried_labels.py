@@ -29,6 +29,12 @@ class Marking:
         matrix[:3, 3] -= np.array([r[0] - 1 for r in ranges])[::-1]
         return cls(segment, crop, matrix)
 
+    def corners(self) -> np.ndarray:
+        """(8, 3) LPS mm of its crop's corners."""
+        size = np.array(self.mask.shape[::-1]) - 1
+        back = np.linalg.inv(self.lpsToIjk)
+        return np.array([size * bits for bits in np.ndindex(2, 2, 2)]) @ back[:3, :3].T + back[:3, 3]
+
 
 class CarriedLabels:
     """The supports' masks at places of a scan, through their alignments; of several the better fit counts.
@@ -58,10 +64,7 @@ class CarriedLabels:
             back = np.linalg.inv(alignment.affine)
             slack = np.abs(alignment.displacement).max(axis=(1, 2, 3))[::-1] * self.scan.spacing
             for marking in markings:
-                size = np.array(marking.mask.shape[::-1]) - 1
-                corners = np.array([size * bits for bits in np.ndindex(2, 2, 2)])
-                matrix = back @ np.linalg.inv(marking.lpsToIjk)
-                points = corners @ matrix[:3, :3].T + matrix[:3, 3]
+                points = marking.corners() @ back[:3, :3].T + back[:3, 3]
                 reached.append(np.stack([points.min(axis=0) - slack, points.max(axis=0) + slack]))
         boxes = np.stack(reached)
         return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
