@@ -182,8 +182,9 @@ class SegmentSection(Section):
     def undo(self):
         """Take the results out of the scene again."""
         self._hide_confidence()
-        for done in reversed(self.results):
-            done.placed.undo()
+        with slicer.util.RenderBlocker():
+            for done in reversed(self.results):
+                done.placed.undo()
         self.results = []
         self.message.information(_("The result was taken back; the scene is as before"))
         self.panel.refresh()
@@ -325,12 +326,13 @@ class SegmentSection(Section):
     def _reveal(self, done):
         """Show the scan that was segmented, with its result."""
         volume = slicer.mrmlScene.GetNodeByID(done.target_id)
-        if volume is not None:
-            slicer.util.setSliceViewerLayers(background=volume, fit=True)
         marked = self.parameters.support_segmentation
-        if marked is not None and marked.GetDisplayNode() is not None:
-            # It lies on another scan; over this one it would only be in the way.
-            marked.GetDisplayNode().SetVisibility(False)
+        with slicer.util.RenderBlocker():
+            if volume is not None:
+                slicer.util.setSliceViewerLayers(background=volume, fit=True)
+            if marked is not None and marked.GetDisplayNode() is not None:
+                # It lies on another scan; over this one it would only be in the way.
+                marked.GetDisplayNode().SetVisibility(False)
 
     def _show_progress(self):
         ui, job = self.ui, self.job

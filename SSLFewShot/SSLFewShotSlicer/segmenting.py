@@ -120,9 +120,11 @@ def _one(session, job, request, region, supports, support, into_id, start, end):
         result = yield in_thread(
             _read, folder.result(given, "seg", ".seg.nrrd"), folder.result(given, "confidence"), region
         )
-        placed = place_result(
-            result, source, into=into_id, existing=request.existing, provenance=provenance_of(answer)
-        )
+        # Views are drawn once, when all is there.
+        with slicer.util.RenderBlocker():
+            placed = place_result(
+                result, source, into=into_id, existing=request.existing, provenance=provenance_of(answer)
+            )
         if placed.empty:
             job.warnings.append(
                 _("{scan}: nothing of {structures} was found").format(
