@@ -76,6 +76,7 @@ def estimated_and_measured(
         ((128, 128, 100), "knn", "mind"),
         ((128, 128, 100), "box", None),
         ((256, 256, 200), "knn", "gvdiff"),
+        ((256, 256, 200), "knn", "dense-head-neck-ct"),
         ((512, 512, 400), "knn", "gvdiff"),
     ],
 )
@@ -99,6 +100,13 @@ def test_warm_supports_larger_points_and_fewer_numbers_need_less(tmp_path):
     job = job_on(tmp_path)
     assert memory.needed_for(job_on(tmp_path, settings={"spacing": 2.0})) > memory.needed_for(job)
     assert memory.needed_for(job_on(tmp_path, model="xavier+gvdiff")) > memory.needed_for(job)
+
+
+def test_a_dense_model_needs_room_for_its_field_also_beside_another_one(tmp_path):
+    alone, joined = (
+        memory.needed_for(job_on(tmp_path, model=f"dense-head-neck-ct{more}")) for more in ("", "+mind")
+    )
+    assert joined > alone > memory.needed_for(job_on(tmp_path, model="gvdiff"))
 
 
 def test_of_many_scans_the_largest_one_counts(tmp_path):

@@ -41,8 +41,8 @@ _PREPARED, _PREPARING = 5, 16
 _MIND = 12 * 4 + 30
 # Half of a lattice's nodes lie in the body and are described; their vectors are put together once.
 _DESCRIBED, _VECTOR = 0.5, 2 * 4
-# A batch of patches through the networks, for each point.
-_PLANAR_POINT, _CUBIC_POINT = 400_000, 1_000_000
+# A batch of patches through the networks, for each point; a tile through a dense one (40³ voxels).
+_PLANAR_POINT, _CUBIC_POINT, _TILE = 400_000, 1_000_000, 130_000_000
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,9 @@ def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
     """The descriptors of a job; one that is not known counts like the default, and is named by the job itself."""
     from SSLFewShotLib.descriptors import gvdiff, mind
     from SSLFewShotLib.descriptors.context import CubicDescriptor, PlanarDescriptor
-    from SSLFewShotLib.descriptors.descriptor import Descriptor
     from SSLFewShotLib.descriptors.loading import TRAINING_FREE, joined_names
     from SSLFewShotLib.models import ModelStore
+    from SSLFewShotLib.pretext import dense
     from SSLFewShotLib.pretext.doersch import cubic_preparation
     from SSLFewShotLib.pretext.planar_offset import planar_preparation
     from SSLFewShotLib.sampling.extent import LARGE_BODY_UNIT, SMALL_SCAN_UNIT, Extent
@@ -220,11 +220,15 @@ def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
             found.append(_Part(unit, gvdiff.STEP, gvdiff.GreyValueDifferences.dimension))
         elif name == "mind":
             found.append(_Part(unit, mind.STEP, mind.MindSsc.dimension, field=_MIND))
+        elif network == "UNet3d":
+            outputs = card.architecture["settings"]["outputs"]
+            # The field of the whole scan, and the vectors at points that are read from it.
+            found.append(_Part(unit, dense.STEP, outputs, _TILE, outputs * 4))
         elif network == "D3D":
             batch = CubicDescriptor.batch_size * _CUBIC_POINT
             found.append(_Part(unit, cubic, CubicDescriptor.dimension, batch))
         else:
-            batch = Descriptor.batch_size * _PLANAR_POINT
+            batch = PlanarDescriptor.batch_size * _PLANAR_POINT
             found.append(_Part(unit, planar, PlanarDescriptor.dimension, batch))
     return found or [_Part(suited, planar, PlanarDescriptor.dimension)]
 
