@@ -105,6 +105,9 @@ class PickedPlace:
     def close(self):
         """Let go of the place that is being clicked."""
         node, self._node = self._node, None
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        if interaction is not None and node is not None:
+            interaction.SetCurrentInteractionMode(interaction.ViewTransform)
         if node is not None:
             node.RemoveObserver(self._tag)
             if slicer.mrmlScene.IsNodePresent(node):

@@ -3,6 +3,7 @@
 import qt
 import slicer
 
+from SSLFewShotSlicer import views
 from SSLFewShotSlicer.translation import _
 
 MODULE = "SSLFewShot"
@@ -16,7 +17,8 @@ def go(panel, segmentation, volume):
     editor = slicer.modules.segmenteditor.widgetRepresentation()
     if editor is None:
         return False
-    slicer.util.setSliceViewerLayers(background=volume)
+    views.show_scan(volume)
+    views.show_marks(segmentation, True)
     slicer.util.selectModule("SegmentEditor")
     widget = editor.self().editor
     widget.setSegmentationNode(segmentation)

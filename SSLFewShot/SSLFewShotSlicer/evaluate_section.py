@@ -4,7 +4,7 @@ import qt
 import slicer
 
 from SSLFewShotLib.errors import InputError
-from SSLFewShotSlicer import descriptor_maps
+from SSLFewShotSlicer import descriptor_maps, views
 from SSLFewShotSlicer.comparing import comparing, table_of
 from SSLFewShotSlicer.durations import in_words
 from SSLFewShotSlicer.jobs import CANCELLED, DONE, FAILED, explained
@@ -176,6 +176,7 @@ class EvaluateSection(Section):
     def _show_colours(self, node_id):
         node = slicer.mrmlScene.GetNodeByID(node_id)
         if node is not None:
+            self._hide_marks()
             slicer.util.setSliceViewerLayers(
                 background=self.parameters.inspected_volume, foreground=node, foregroundOpacity=0.7, fit=True
             )
@@ -184,6 +185,7 @@ class EvaluateSection(Section):
     def _show_similar(self, found):
         node = slicer.mrmlScene.GetNodeByID(found.volume_id)
         if node is not None:
+            self._hide_marks()
             slicer.util.setSliceViewerLayers(
                 background=self.parameters.inspected_volume, foreground=node, foregroundOpacity=0.6, fit=True
             )
@@ -194,8 +196,9 @@ class EvaluateSection(Section):
         if not chosen:
             self._forget_place()
             return
-        volume = supports_of(self.parameters)[0][0]
-        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+        volume, segmentation = supports_of(self.parameters)[0]
+        views.show_scan(volume)
+        views.show_marks(segmentation, True)
         try:
             self._place = descriptor_maps.PickedPlace(self._on_place)
         except InputError as error:
@@ -203,6 +206,10 @@ class EvaluateSection(Section):
             self.ui.similarButton.checked = False
             return
         self.message.information(_("Click into a slice of {scan}").format(scan=volume.GetName()))
+
+    def _hide_marks(self):
+        for volume, segmentation in supports_of(self.parameters):
+            views.show_marks(segmentation, volume is self.parameters.inspected_volume)
 
     def _on_place(self, position):
         if self.closed or self.parameters is None:

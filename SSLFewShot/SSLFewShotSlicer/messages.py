@@ -65,6 +65,14 @@ class Message:
             f'<td style="color:rgb({rgb})"><b>{sign}</b></td><td>{body}</td></tr></table></td></tr></table>'
         )
         self._label.show()
+        fit_text(self._label)
+
+
+def fit_text(label):
+    """Make a label as high as its wrapped text: Slicer's module panel does not ask for it."""
+    parent = label.parentWidget()
+    if parent is not None:
+        label.minimumHeight = max(0, label.heightForWidth(parent.width - label.x))
 
 
 def _sentence(text):

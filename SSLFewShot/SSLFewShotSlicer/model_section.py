@@ -11,7 +11,7 @@ from SSLFewShotSlicer.section import Section, fit_height, plain_table
 from SSLFewShotSlicer.translation import _
 
 ARCHIVES = "SSLFewShot models (*.zip)"
-TITLES = {"heatmap": "HEATMAP", "reg2d": "REG2D", "doersch": "DOERSCH"}
+TITLES = {"heatmap": "HEATMAP", "reg2d": "REG2D", "doersch": "DOERSCH", "dense": "DENSE"}
 
 
 class ModelSection(Section):

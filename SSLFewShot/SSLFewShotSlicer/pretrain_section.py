@@ -20,6 +20,7 @@ METHODS = {
     "heatmap": "HEATMAP: where a neighbouring patch lies, as a map",
     "reg2d": "REG2D: how far two patches are apart",
     "doersch": "DOERSCH: which of six neighbours a cube is",
+    "dense": "DENSE: the same place in two deformed views",
 }
 # What was stopped can be gone on with: for the user it is paused.
 STATES = {"running": "running", "paused": "paused", "stopped": "paused", "done": "done", "failed": "failed"}

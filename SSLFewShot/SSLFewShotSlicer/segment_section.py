@@ -4,6 +4,7 @@ import qt
 import slicer
 
 from SSLFewShotLib.errors import InputError
+from SSLFewShotSlicer import views
 from SSLFewShotSlicer.bridge import hide_confidence, list_segments, show_confidence
 from SSLFewShotSlicer.durations import in_words
 from SSLFewShotSlicer.jobs import CANCELLED, DONE, FAILED
@@ -330,9 +331,7 @@ class SegmentSection(Section):
         with slicer.util.RenderBlocker():
             if volume is not None:
                 slicer.util.setSliceViewerLayers(background=volume, fit=True)
-            if marked is not None and marked.GetDisplayNode() is not None:
-                # It lies on another scan; over this one it would only be in the way.
-                marked.GetDisplayNode().SetVisibility(False)
+            views.show_marks(marked, False)
 
     def _show_progress(self):
         ui, job = self.ui, self.job
