@@ -35,6 +35,8 @@ _DECIDING = 11
 # A slab that is decided at once (`segmentation.decision`): its voxels, coordinates, and two numbers a segment.
 _SLAB_VOXELS, _SLAB, _SLAB_SEGMENT = 1_000_000, 32, 8
 _SEGMENTS = 8
+# An alignment: 7³ displacements of every second voxel along each axis, twice.
+_DISPLACEMENTS = 2 * 343 * 4 // 8
 # A scan as a descriptor sees it: voxels, body, and what preparing them takes for a moment.
 _PREPARED, _PREPARING = 5, 16
 # MIND's field of a whole prepared scan: twelve numbers, and what computing them takes.
@@ -175,18 +177,26 @@ def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
     grids = [math.prod(scan.side / (part.unit * part.step) + 1) for part in parts]
     kept = sum(grid * (_PREPARED + part.field) for grid, part in zip(grids, parts, strict=True))
     meanwhile = max(grid * _PREPARING for grid in grids) + max(part.batch for part in parts)
+    if job.method != "knn" and len(parts) == 1 and parts[0].aligns:
+        # The supports' fields, one of them moved, and how well each displacement fits on a grid half as fine.
+        field = grids[0] * parts[0].field
+        kept, meanwhile = kept + len(job.supports) * field, meanwhile + field + grids[0] * _DISPLACEMENTS
     return int(kept + points * _VECTOR * sum(part.dimension for part in parts)), int(meanwhile)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One descriptor: mm a unit, units a step of its grid, numbers a point, bytes a batch and a grid voxel."""
+    """One descriptor: mm a unit, units a step of its grid, numbers a point, bytes a batch and a grid voxel.
+
+    aligns: whether scans are aligned by it where the method is not said to be another.
+    """
 
     unit: float
     step: float
     dimension: int
     batch: int = 0
     field: int = 0
+    aligns: bool = False
 
 
 def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
@@ -200,14 +210,13 @@ def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
     from SSLFewShotLib.pretext.planar_offset import planar_preparation
     from SSLFewShotLib.sampling.extent import LARGE_BODY_UNIT, SMALL_SCAN_UNIT, Extent
     from SSLFewShotLib.sampling.intensity import Intensity
-    from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL
 
     side = max(math.prod(scan.side) ** (1 / 3), 1.0)
     suited = min(LARGE_BODY_UNIT, SMALL_SCAN_UNIT * side)
     planar = planar_preparation(Extent(), Intensity()).step
     cubic = cubic_preparation(Extent(), Intensity()).step
     found = []
-    for name in joined_names(job.model or DEFAULT_MODEL):
+    for name in joined_names(job.model or _default(job, suited)):
         unit, network = suited, "D2D"
         if name not in TRAINING_FREE:
             try:
@@ -223,7 +232,7 @@ def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
         elif network == "UNet3d":
             outputs = card.architecture["settings"]["outputs"]
             # The field of the whole scan, and the vectors at points that are read from it.
-            found.append(_Part(unit, dense.STEP, outputs, _TILE, outputs * 4))
+            found.append(_Part(unit, dense.STEP, outputs, _TILE, outputs * 4, aligns=True))
         elif network == "D3D":
             batch = CubicDescriptor.batch_size * _CUBIC_POINT
             found.append(_Part(unit, cubic, CubicDescriptor.dimension, batch))
@@ -231,6 +240,19 @@ def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
             batch = PlanarDescriptor.batch_size * _PLANAR_POINT
             found.append(_Part(unit, planar, PlanarDescriptor.dimension, batch))
     return found or [_Part(suited, planar, PlanarDescriptor.dimension)]
+
+
+def _default(job: SegmentationJob, unit: float) -> str:
+    """What is taken where no model is named; the modality, which also counts, is not in a header."""
+    from SSLFewShotLib.models import ModelStore
+    from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL
+
+    if job.method in ("auto", "aligned"):
+        for entry in ModelStore().list():
+            scale = float(entry.card.extent.get("scale", unit)) if entry.card.extent["unit"] == "mm" else unit
+            if entry.card.method == "dense" and abs(math.log(scale / unit)) <= math.log(1.5):
+                return entry.card.name
+    return DEFAULT_MODEL
 
 
 def _in_words(size: int) -> str:
