@@ -68,6 +68,7 @@ def undisturbed(client, scans, tmp_path_factory) -> dict[str, bytes]:
     return contents(folder)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_cancelled_at_any_time_ends_soon_leaves_nothing_and_its_worker_goes_on(
     client, scans, tmp_path, undisturbed
 ):

@@ -168,6 +168,7 @@ def test_a_support_that_was_never_set_is_refused_with_what_to_do():
         Warm().source("abc")
 
 
+@pytest.mark.slow
 def test_a_model_that_was_replaced_under_its_name_is_not_taken_for_the_old_one(scans, tmp_path):
     from SSLFewShotLib.models import ModelStore
 
