@@ -77,6 +77,7 @@ def estimated_and_measured(
         ((128, 128, 100), "box", None),
         ((256, 256, 200), "knn", "gvdiff"),
         ((256, 256, 200), "knn", "dense-head-neck-ct"),
+        ((256, 256, 200), "aligned", "dense-head-neck-ct"),
         ((512, 512, 400), "knn", "gvdiff"),
     ],
 )
@@ -102,11 +103,13 @@ def test_warm_supports_larger_points_and_fewer_numbers_need_less(tmp_path):
     assert memory.needed_for(job_on(tmp_path, model="xavier+gvdiff")) > memory.needed_for(job)
 
 
-def test_a_dense_model_needs_room_for_its_field_also_beside_another_one(tmp_path):
-    alone, joined = (
-        memory.needed_for(job_on(tmp_path, model=f"dense-head-neck-ct{more}")) for more in ("", "+mind")
-    )
-    assert joined > alone > memory.needed_for(job_on(tmp_path, model="gvdiff"))
+def test_a_dense_model_needs_room_for_its_field_beside_another_one_and_for_an_alignment(tmp_path):
+    def needed(model: str, method: str = "knn") -> int:
+        return memory.needed_for(job_on(tmp_path, model=model, method=method))
+
+    alone = needed("dense-head-neck-ct")
+    assert needed("dense-head-neck-ct+mind") > alone > needed("gvdiff")
+    assert needed("dense-head-neck-ct", "auto") == needed("dense-head-neck-ct", "aligned") > alone
 
 
 def test_of_many_scans_the_largest_one_counts(tmp_path):
