@@ -65,14 +65,15 @@ class Message:
             f'<td style="color:rgb({rgb})"><b>{sign}</b></td><td>{body}</td></tr></table></td></tr></table>'
         )
         self._label.show()
-        fit_text(self._label)
+        _fit_text(self._label)
 
 
-def fit_text(label):
+def _fit_text(label):
     """Make a label as high as its wrapped text: Slicer's module panel does not ask for it."""
     parent = label.parentWidget()
-    if parent is not None:
-        label.minimumHeight = max(0, label.heightForWidth(parent.width - label.x))
+    # Before it is laid out, its width means nothing.
+    laid_out = parent is not None and parent.isVisible()
+    label.minimumHeight = max(0, label.heightForWidth(parent.width - label.x)) if laid_out else 0
 
 
 def _sentence(text):

@@ -8,7 +8,6 @@ from slicer.util import VTKObservationMixin
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer import edit_trip, guide, parameters, worker_session
 from SSLFewShotSlicer.evaluate_section import EvaluateSection
-from SSLFewShotSlicer.messages import fit_text
 from SSLFewShotSlicer.model_section import ModelSection
 from SSLFewShotSlicer.pretrain_section import PretrainSection
 from SSLFewShotSlicer.section import load_form
@@ -137,7 +136,6 @@ class Panel(VTKObservationMixin):
         ):
             if label.text != text:
                 label.text = text
-                fit_text(label)
 
     def _situation(self):
         chosen = self.parameters
