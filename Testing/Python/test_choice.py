@@ -10,8 +10,9 @@ from model_samples import TENSORS, a_card
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging import Volume
 from SSLFewShotLib.models import ModelStore, save_model
+from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
-from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL, fitting_models, make_segmenter
+from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL, chosen, fitting_models, make_segmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 
 
@@ -82,8 +83,32 @@ def test_a_broken_model_in_the_store_does_not_keep_another_from_being_found(tmp_
         assert names(scan_of(400), store) == ["whole"]
 
 
-def test_the_best_bundled_model_for_a_phantom_ct_is_the_heatmap_one(tmp_path):
-    assert names(patient(0)[0], ModelStore(tmp_path))[0] == "heatmap-head-neck-ct"
+def test_the_best_bundled_model_for_a_phantom_ct_is_the_dense_one(tmp_path):
+    assert names(patient(0)[0], ModelStore(tmp_path))[:2] == ["dense-head-neck-ct", "heatmap-head-neck-ct"]
+
+
+def test_labels_are_aligned_where_a_dense_model_fits_and_voted_on_elsewhere(tmp_path):
+    ct, mr = patient(0)[0], patient(0, "MR")[0]
+    bundled, none = ModelStore(tmp_path), store_of(tmp_path)
+    assert chosen("auto", None, ct, bundled) == ("aligned", "dense-head-neck-ct")
+    assert chosen("auto", None, mr, bundled) == chosen("auto", None, ct, none) == ("knn", DEFAULT_MODEL)
+    assert chosen("auto", "gvdiff", ct, bundled) == ("knn", "gvdiff")
+    assert chosen("auto", "dense-head-neck-ct", mr, bundled) == ("aligned", "dense-head-neck-ct")
+    assert chosen("aligned", None, ct, bundled) == ("aligned", "dense-head-neck-ct")
+    assert chosen("knn", None, ct, bundled) == ("knn", DEFAULT_MODEL)
+    assert chosen("box", None, ct, bundled) == ("box", None)
+
+
+def test_a_setting_of_the_vote_alone_asks_for_the_vote():
+    assert isinstance(make_segmenter("auto", None, patient(0)[0], k=5), KnnSegmenter)
+    assert isinstance(make_segmenter("auto", None, patient(0)[0], vote=0.2), AlignedSegmenter)
+
+
+def test_aligning_without_a_dense_model_that_fits_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="--method knn"):
+        chosen("aligned", None, patient(0)[0], store_of(tmp_path))
+    with pytest.raises(InputError, match="gvdiff: aligning needs a dense model"):
+        make_segmenter("aligned", "gvdiff", patient(0)[0])
 
 
 @pytest.mark.parametrize("name", ["gvdiff", "mind", "xavier", "mind+gvdiff"])
