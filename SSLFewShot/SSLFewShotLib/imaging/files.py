@@ -113,7 +113,7 @@ def write_volume(
     if ending in _NIFTI and volume.array.ndim == 4:
         raise InputError(f"{path}: vectors are not written as NIfTI; write them as .nrrd")
     _refuse_sheared_nifti(volume, path, ending)
-    image = itk_images.image_of(volume)
+    image = watched(lambda: itk_images.image_of(volume), progress, 0.0, f"writing {path.name}")
     if volume.modality and ending == ".nrrd":
         image.SetMetaData("modality", volume.modality)
     with written_atomically(path) as temporary:
@@ -142,7 +142,8 @@ def write_labels(
         if ending == ".nrrd":
             write_segmentation(flat, temporary, progress)
         else:
-            _write_image(itk_images.image_of(flat), temporary, True, progress)
+            image = watched(lambda: itk_images.image_of(flat), progress, 0.0, f"writing {path.name}")
+            _write_image(image, temporary, True, progress)
 
 
 def _read(path: Path, progress: Progress, labels: bool = False) -> tuple[Volume, bool]:
