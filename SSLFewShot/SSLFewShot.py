@@ -56,6 +56,7 @@ class SSLFewShotWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.set_scene(slicer.mrmlScene)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -83,6 +84,15 @@ class SSLFewShotWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event):
         """Called just after the scene is closed."""
+        self.initializeParameterNode()
+
+    def onSceneEndImport(self, caller, event):
+        """Called just after a scene was loaded.
+
+        Slicer's wrapper of the choices has read them before the nodes that they name were there, and reads them
+        again only when they change: a new one is made.
+        """
+        self.panel.set_parameters(None)
         self.initializeParameterNode()
 
     def initializeParameterNode(self):

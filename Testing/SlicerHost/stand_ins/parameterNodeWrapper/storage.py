@@ -48,7 +48,7 @@ class Text:
 
 
 class NodeReference:
-    """A reference of the role of that name; no node is None."""
+    """A reference of the role of that name; no node is None. As in Slicer, a parameter says that it was written."""
 
     def __init__(self, kind):
         self.validators = [IsInstance(kind)]
@@ -57,19 +57,21 @@ class NodeReference:
         return None
 
     def present(self, node, name):
-        return node.GetNodeReference(name) is not None
+        return node.HasParameter(name)
 
     def write(self, node, name, value):
         for validator in self.validators:
             validator.validate(value)
         if value is not None and value.GetScene() is None:
             raise ValueError("Cannot reference a node that is not in a scene")
+        node.SetParameter(name, "")
         node.SetNodeReferenceID(name, value.GetID() if value is not None else None)
 
     def read(self, node, name):
         return node.GetNodeReference(name)
 
     def remove(self, node, name):
+        node.UnsetParameter(name)
         node.SetNodeReferenceID(name, None)
 
 

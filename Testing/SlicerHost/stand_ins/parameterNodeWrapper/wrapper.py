@@ -1,7 +1,9 @@
 """@parameterNodeWrapper: typed attributes over a parameter node, tied to widgets."""
 
 import typing
+import weakref
 
+import slicer
 import vtk
 
 from .annotations import Default, Validator, first_of, split
@@ -35,9 +37,14 @@ class Parameter:
 
 def _attribute(parameter):
     return property(
-        lambda self: parameter.read(self.parameterNode),
-        lambda self, value: parameter.write(self.parameterNode, value),
+        lambda self: self.getValue(parameter.name),
+        lambda self, value: self.setValue(parameter.name, value),
     )
+
+
+def _is_node(hint):
+    kind, _ = split(hint)
+    return isinstance(kind, type) and issubclass(kind, slicer.vtkMRMLNode)
 
 
 class Wrapper:
@@ -49,6 +56,18 @@ class Wrapper:
         for parameter in self.allParameters.values():
             if not parameter.storage.present(parameterNode, parameter.name):
                 parameter.write(parameterNode, parameter.default.value)
+        # As in Slicer: a node is looked up when the parameter node says that it has changed, and kept until then.
+        self._nodes = {}
+        self._keep_nodes()
+        this = weakref.ref(self)
+        parameterNode.AddObserver(
+            vtk.vtkCommand.ModifiedEvent, lambda caller, event: this() and this()._keep_nodes()
+        )
+
+    def _keep_nodes(self):
+        for name, parameter in self.allParameters.items():
+            if _is_node(parameter.hint):
+                self._nodes[name] = parameter.read(self.parameterNode)
 
     def _known(self, name):
         if name not in self.allParameters:
@@ -58,10 +77,14 @@ class Wrapper:
         return self.allParameters[name]
 
     def getValue(self, name):
-        return self._known(name).read(self.parameterNode)
+        parameter = self._known(name)
+        return self._nodes[name] if name in self._nodes else parameter.read(self.parameterNode)
 
     def setValue(self, name, value):
-        self._known(name).write(self.parameterNode, value)
+        parameter = self._known(name)
+        parameter.write(self.parameterNode, value)
+        if name in self._nodes:
+            self._nodes[name] = parameter.read(self.parameterNode)
 
     def default(self, name):
         return self._known(name).default
