@@ -48,7 +48,7 @@ class Text:
 
 
 class NodeReference:
-    """A reference of the role of that name; no node is None. As in Slicer, a parameter says that it was written."""
+    """A reference of the role of that name; None for no node. As in Slicer, a parameter tells that it is there."""
 
     def __init__(self, kind):
         self.validators = [IsInstance(kind)]
