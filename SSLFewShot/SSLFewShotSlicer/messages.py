@@ -6,7 +6,7 @@ INFORMATION, SUCCESS, WARNING, ERROR = "information", "success", "warning", "err
 
 # Translucent, so that they suit light and dark.
 _COLOURS = {
-    INFORMATION: ((52, 120, 200), "ⓘ"),
+    INFORMATION: ((52, 120, 200), "i"),
     SUCCESS: ((56, 158, 100), "✓"),
     WARNING: ((214, 137, 16), "⚠"),
     ERROR: ((204, 62, 52), "✕"),

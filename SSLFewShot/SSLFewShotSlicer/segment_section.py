@@ -136,9 +136,8 @@ class SegmentSection(Section):
         except InputError as error:
             self.message.error(str(error))
             return
-        self.results = []
-        self.ui.confidenceCheck.checked = False
-        self.ui.show3DCheck.checked = False
+        self._hide_confidence()
+        # A result that is there stays, to be accepted or taken back, until the next one has come.
         self.job = self.session.run(_("segmenting"), steps)
         self.panel.watch(self.job, self._on_job)
         self.panel.refresh()

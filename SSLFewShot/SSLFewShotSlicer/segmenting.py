@@ -117,9 +117,7 @@ def _one(session, job, request, region, supports, support, into_id, start, end):
         job.warn(answer.get("warnings", []))
         job.part(start + 0.95 * (end - start), end)
         job.report(0.0, _("{scan}: showing the result").format(scan=source.name))
-        result = yield in_thread(
-            _read, folder.result(given, "seg", ".seg.nrrd"), folder.result(given, "confidence"), region
-        )
+        result = yield in_thread(_read, folder, given, region)
         # Views are drawn once, when all is there.
         with slicer.util.RenderBlocker():
             placed = place_result(
@@ -134,8 +132,11 @@ def _one(session, job, request, region, supports, support, into_id, start, end):
         return Segmented(source.node_id, source.name, placed, time.monotonic() - started, answer)
 
 
-def _read(segmentation, confidence, region):
-    return region.in_whole(read_result(segmentation, confidence))
+def _read(folder, given, region):
+    """Read the result and remove its files, which takes its time as well. Any thread."""
+    result = read_result(folder.result(given, "seg", ".seg.nrrd"), folder.result(given, "confidence"))
+    folder.close()
+    return region.in_whole(result)
 
 
 def folder_batch(session, supports, request_supports, structures, folder, output, method, model, device):

@@ -93,6 +93,20 @@ def test_undo_takes_the_result_out_of_the_scene(panel, host, case):
     assert not panel.ui.resultFrame.visible
 
 
+def test_a_result_stays_when_the_next_apply_is_cancelled(panel, host, case):
+    apply(panel, host)
+    first = panel.segment.results
+    panel.ui.applyButton.click()
+    host.process(0.1)
+    assert not panel.ui.resultFrame.visible
+    panel.ui.applyButton.click()
+    wait(host, lambda: panel.segment.job.over, 10)
+    host.process(0.1)
+    assert panel.segment.results == first and panel.ui.resultFrame.visible
+    panel.ui.undoButton.click()
+    assert [node.GetName() for node in nodes("vtkMRMLSegmentationNode")] == ["Marked segmentation"]
+
+
 def test_segments_that_are_there_are_replaced_only_after_asking(panel, host, case):
     _, target, masks = case
     mine = add_segmentation(target, {"Bone": masks["Fat"], "Mine": masks["Bone"]}, "Mine")
