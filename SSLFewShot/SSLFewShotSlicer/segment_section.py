@@ -329,7 +329,7 @@ class SegmentSection(Section):
         marked = self.parameters.support_segmentation
         with slicer.util.RenderBlocker():
             if volume is not None:
-                slicer.util.setSliceViewerLayers(background=volume, fit=True)
+                slicer.util.setSliceViewerLayers(background=volume, foreground=None, fit=True)
             views.show_marks(marked, False)
 
     def _show_progress(self):

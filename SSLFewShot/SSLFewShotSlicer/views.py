@@ -4,9 +4,9 @@ import slicer
 
 
 def show_scan(volume):
-    """Show a scan in the slice views; the field of view is kept where it was shown already."""
+    """Show a scan in the slice views, nothing over it; the field of view is kept where it was shown already."""
     shown = {node.GetBackgroundVolumeID() for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
-    slicer.util.setSliceViewerLayers(background=volume, fit=shown != {volume.GetID()})
+    slicer.util.setSliceViewerLayers(background=volume, foreground=None, fit=shown != {volume.GetID()})
 
 
 def show_marks(segmentation, shown):
