@@ -47,10 +47,11 @@ class ConsoleApi:
     ):
         """Segment scans from marked ones.
 
-        support: [(volume, segmentation)]; targets: [volume]; method: "automatic" or "knn"; model: a name, None for
-        automatic; segments: names of the structures, None for all; roi: a Markups ROI; into: a segmentation that
-        takes the segments (one target only), None for new ones; existing: what happens to segments that are there
-        already: "rename", "replace" or "refuse"; settings: of the method.
+        support: [(volume, segmentation)]; targets: [volume]; method: "automatic", "aligned" (alignment) or
+        "knn" (nearest neighbours); model: a name, None for automatic; segments: names of the structures, None for
+        all; roi: a Markups ROI; into: a segmentation that takes the segments (one target only), None for new ones;
+        existing: what happens to segments that are there already: "rename", "replace" or "refuse"; settings: of
+        the method.
 
         Returns the segmentation nodes, one a target.
         """
@@ -127,7 +128,7 @@ class ConsoleApi:
         self,
         folder,
         output,
-        method="heatmap",
+        method="dense",
         name=None,
         minutes=None,
         iterations=None,

@@ -172,16 +172,23 @@ class ModelSection(Section):
         if self.cards:
             table.setCurrentCell(rows[0] if rows else 0, 0)
         self._show_card()
-        self.panel.segment.fill_models(self.cards, (self.session.info or {}).get("default_model", ""))
+        self.panel.segment.fill_models(self.cards)
 
     def _show_fitting(self, scan, names):
         self._fitting = names
         self._fill(self.cards, names[0] if names else None)
-        if names:
+        methods = {card["name"]: card.get("method") for card in self.cards}
+        if names and methods.get(names[0]) == "dense":
             self.message.success(
-                _(
-                    "{models}: made for scans like {scan}. Automatic suits any scan and measured best so far"
-                ).format(models=", ".join(names), scan=scan)
+                _("{models}: made for scans like {scan}. Automatic takes {first}").format(
+                    models=", ".join(names), scan=scan, first=names[0]
+                )
+            )
+        elif names:
+            self.message.success(
+                _("{models}: made for scans like {scan}. Automatic takes nearest neighbours, which suit any").format(
+                    models=", ".join(names), scan=scan
+                )
             )
         else:
             self.message.information(

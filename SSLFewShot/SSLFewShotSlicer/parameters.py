@@ -43,7 +43,7 @@ class SSLFewShotParameters:
     compared_segmentation: vtkMRMLSegmentationNode
     inspected_volume: vtkMRMLScalarVolumeNode
     pretrain_folder: str
-    pretrain_method: Annotated[str, Default("heatmap")]
+    pretrain_method: Annotated[str, Default("dense")]
     pretrain_name: str
     pretrain_amount: Annotated[int, WithinRange(1, 10_000_000), Default(60)]
     pretrain_unit: Annotated[str, Default("minutes")]

@@ -17,10 +17,10 @@ from SSLFewShotSlicer.translation import _
 
 LOOK_EVERY_MS = 2000
 METHODS = {
+    "dense": "DENSE: the same place in two deformed views",
     "heatmap": "HEATMAP: where a neighbouring patch lies, as a map",
     "reg2d": "REG2D: how far two patches are apart",
     "doersch": "DOERSCH: which of six neighbours a cube is",
-    "dense": "DENSE: the same place in two deformed views",
 }
 # What was stopped can be gone on with: for the user it is paused.
 STATES = {"running": "running", "paused": "paused", "stopped": "paused", "done": "done", "failed": "failed"}
@@ -289,7 +289,7 @@ class PretrainSection(Section):
     def _on_choice(self, _index):
         if self._filling or self.parameters is None:
             return
-        self.parameters.pretrain_method = str(self.ui.pretrainMethodSelector.currentData or "heatmap")
+        self.parameters.pretrain_method = str(self.ui.pretrainMethodSelector.currentData or "dense")
         self.parameters.pretrain_unit = (
             "iterations" if self.ui.pretrainUnitSelector.currentIndex == 1 else "minutes"
         )

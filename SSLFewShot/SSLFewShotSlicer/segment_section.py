@@ -13,7 +13,7 @@ from SSLFewShotSlicer.section import Section, fit_height
 from SSLFewShotSlicer.segmenting import SegmentRequest, folder_batch, segmenting
 from SSLFewShotSlicer.translation import _
 
-METHODS = {"knn": "nearest neighbours (kNN)"}
+METHODS = {"aligned": "Alignment", "knn": "Nearest neighbours"}
 """Methods of the worker that the panel offers, beside automatic; those that it does not have are not shown."""
 
 REPLACE_LINK, KEEP_LINK = "replace", "keep"
@@ -207,25 +207,23 @@ class SegmentSection(Section):
             if node.GetDisplayNode() is not None:
                 node.GetDisplayNode().SetVisibility3D(shown)
 
-    def fill_models(self, cards, default=""):
-        """Offer these models; `default` is what automatic stands for."""
+    def fill_models(self, cards):
+        """Offer these models."""
         self._filling = True
         selector = self.ui.modelSelector
         selector.clear()
-        automatic = _("automatic ({model})").format(model=default) if default else _("automatic")
-        selector.addItem(automatic, "")
+        selector.addItem(_("Automatic"), "")
         for card in cards:
             selector.addItem(card.get("title") or card["name"], card["name"])
         for name in ("xavier+gvdiff", "gvdiff", "mind"):
-            if name != default:
-                selector.addItem(_("{name} (needs no training)").format(name=name), name)
+            selector.addItem(_("{name} (needs no training)").format(name=name), name)
         methods = self.ui.methodSelector
         methods.clear()
-        methods.addItem(_("automatic"), "")
-        known = (self.session.info or {}).get("segmenters", ["knn"])
+        methods.addItem(_("Automatic"), "")
+        known = (self.session.info or {}).get("segmenters", METHODS)
         for name, title in METHODS.items():
             if name in known:
-                methods.addItem(title, name)
+                methods.addItem(_(title), name)
         if self.parameters is not None:
             _choose(selector, self.parameters.model)
             _choose(methods, self.parameters.method)

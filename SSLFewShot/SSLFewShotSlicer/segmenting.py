@@ -11,6 +11,9 @@ from SSLFewShotSlicer.jobs import in_thread
 from SSLFewShotSlicer.region import Region, region_of
 from SSLFewShotSlicer.translation import _
 
+AUTOMATIC = "auto"
+"""The worker chooses the method by the scan and the models that there are."""
+
 Segmented = namedtuple("Segmented", "target_id target_name placed seconds report")
 """One target that is done: its volume node, the bridge's `PlacedResult`, seconds, and the worker's report."""
 
@@ -41,7 +44,7 @@ class SegmentRequest:
         self.roi = roi
         self.into = into
         self.existing = existing
-        self.method = method or "knn"
+        self.method = method or AUTOMATIC
         self.model = model or None
         self.device = device or "auto"
         self.settings = dict(settings or {})
@@ -153,7 +156,7 @@ def folder_batch(session, supports, request_supports, structures, folder, output
                 "support": support,
                 "targets": [str(folder)],
                 "output": str(output),
-                "method": method or "knn",
+                "method": method or AUTOMATIC,
                 "model": model or None,
                 "format": "seg.nrrd",
                 "device": device or "auto",

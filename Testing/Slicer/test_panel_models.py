@@ -37,6 +37,11 @@ def test_bundled_models_are_listed_with_what_they_are(panel, host, models):
     ]
 
 
+def test_a_dense_model_is_listed_by_its_method(panel, host, models):
+    row = rows(panel).index("dense-head-neck-ct")
+    assert panel.ui.modelTable.item(row, 2).text() == "DENSE"
+
+
 def test_the_card_tells_data_licence_and_what_was_measured(panel, host, models):
     choose_row(panel, "heatmap-head-neck-ct")
     card = panel.ui.modelCard.toPlainText()

@@ -42,6 +42,12 @@ def test_start_needs_a_folder(panel, host):
     assert panel.ui.startPretrainButton.toolTip == "Choose the folder with the scans first."
 
 
+def test_dense_is_the_first_method_and_the_one_that_is_chosen(panel, host):
+    selector = panel.ui.pretrainMethodSelector
+    assert selector.itemText(0) == "DENSE: the same place in two deformed views"
+    assert selector.currentIndex == 0 and panel.parameters.pretrain_method == "dense"
+
+
 def test_a_folder_that_is_gone_is_told(panel, host, tmp_path):
     panel.ui.pretrainFolderEdit.currentPath = str(tmp_path / "gone")
     host.process(0.1)

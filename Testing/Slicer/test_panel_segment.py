@@ -47,6 +47,34 @@ def test_apply_segments_the_scan_with_the_marked_ones_names_and_colours(panel, h
     assert panel.ui.resultFrame.visible
 
 
+def test_the_method_is_automatic_until_another_is_chosen_from_the_list(panel, host, case):
+    selector = panel.ui.methodSelector
+    assert [selector.itemText(n) for n in range(selector.count)] == [
+        "Automatic",
+        "Alignment",
+        "Nearest neighbours",
+    ]
+    assert selector.currentText == "Automatic"
+    job = apply(panel, host)
+    assert job.state == "done", job.sentence
+    # A descriptor that is not dense can only be compared.
+    assert job.result[0].report["segmenter"]["method"] == "knn"
+    selector.currentIndex = selector.findData("aligned")
+    host.process(0.1)
+    assert panel.parameters.method == "aligned"
+    job = apply(panel, host)
+    assert job.state == "failed" and "dense model" in job.sentence
+    assert panel.segment.message.kind == "error"
+
+
+def test_with_a_dense_model_the_marks_are_carried_by_an_alignment(panel, host, case):
+    panel.parameters.model = "dense-head-neck-ct"
+    host.process(0.1)
+    job = apply(panel, host)
+    assert job.state == "done", job.sentence
+    assert job.result[0].report["segmenter"]["method"] == "aligned"
+
+
 def test_apply_turns_into_cancel_and_cancel_leaves_the_scene_as_it_was(panel, host, case):
     before = len(nodes("vtkMRMLDisplayableNode"))
     panel.ui.applyButton.click()
