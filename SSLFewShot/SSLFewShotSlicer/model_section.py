@@ -186,7 +186,7 @@ class ModelSection(Section):
             )
         elif names:
             self.message.success(
-                _("{models}: made for scans like {scan}. Automatic takes nearest neighbours, which suit any").format(
+                _("{models}: made for scans like {scan}. Automatic takes what suits any scan").format(
                     models=", ".join(names), scan=scan
                 )
             )
