@@ -52,7 +52,7 @@ def _finer(array, repeats):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("repeats", [1], ids=["110 × 63 × 104 voxels"])
+@pytest.mark.parametrize("repeats", [1, 4], ids=["110 × 63 × 104 voxels", "440 × 252 × 416 voxels"])
 def test_the_application_is_never_kept_waiting_for_long(panel, host, repeats):
     choose(panel, host, add_real("013", True, repeats), add_real("004", False, repeats))
     # What else the machine does can keep anything waiting; a block of the panel's own comes every time.

@@ -29,7 +29,8 @@ _KINDS = {
     "unsigned short int": "u2", "signed int": "i4", "int32": "i4", "int32_t": "i4", "uint": "u4", "uint32": "u4",
     "longlong": "i8", "long long": "i8", "int64": "i8", "ulonglong": "u8", "uint64": "u8",
 }  # fmt: skip
-_CHUNK = 1 << 24
+# Small parts: copying one keeps Python's lock, and the application waits for it.
+_PART, _PACKED = 1 << 22, 1 << 20
 
 
 @dataclass
@@ -164,15 +165,21 @@ def _fill(array: np.ndarray, file, encoding: str, path: Path) -> None:
     inflate = zlib.decompressobj(wbits=47) if encoding in ("gzip", "gz") else None
     if inflate is None and encoding != "raw":
         raise ResultError(f"{path}: its encoding {encoding} is not one that is read here; run it again")
-    filled = 0
+    filled, left = 0, b""
     try:
         while filled < len(room):
-            data = file.read(_CHUNK)
-            if not data:
+            if inflate is None:
+                count = file.readinto(room[filled : filled + _PART])
+            else:
+                packed = left or file.read(_PACKED)
+                data = inflate.decompress(packed, _PART)
+                left = inflate.unconsumed_tail
+                count = min(len(data), len(room) - filled)
+                room[filled : filled + count] = data[:count]
+                if not count and packed:
+                    continue  # the file goes on, with nothing to show for it yet
+            if not count:
                 raise ResultError(f"{path}: is cut short; run it again")
-            data = data if inflate is None else inflate.decompress(data)
-            take = min(len(data), len(room) - filled)
-            room[filled : filled + take] = data[:take]
-            filled += take
+            filled += count
     except zlib.error:
         raise ResultError(f"{path}: is damaged; run it again") from None
