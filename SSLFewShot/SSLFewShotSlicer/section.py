@@ -35,6 +35,12 @@ def fit_height(view, most):
     view.maximumHeight = height
 
 
+def show_widget(widget, shown):
+    """Show or hide, and leave alone what is so already: the panel would be laid out anew."""
+    if widget.isHidden() == shown:
+        widget.visible = shown
+
+
 def _row_height(table):
     return qt.QFontMetrics(table.font).height() + 8
 

@@ -1,15 +1,15 @@
-"""The section "Segment": which scans, Apply, how far it is, and what to do with the result."""
+"""The section "Segment": which scans, Apply, and how far it is."""
 
 import qt
 import slicer
 
 from SSLFewShotLib.errors import InputError
-from SSLFewShotSlicer import views
-from SSLFewShotSlicer.bridge import hide_confidence, list_segments, show_confidence
+from SSLFewShotSlicer.bridge import list_segments
 from SSLFewShotSlicer.durations import in_words
 from SSLFewShotSlicer.jobs import CANCELLED, DONE, FAILED
 from SSLFewShotSlicer.parameters import folder_of, supports_of, targets_of
-from SSLFewShotSlicer.section import Section, fit_height
+from SSLFewShotSlicer.result_section import ResultSection
+from SSLFewShotSlicer.section import Section, fit_height, show_widget
 from SSLFewShotSlicer.segmenting import SegmentRequest, folder_batch, segmenting
 from SSLFewShotSlicer.translation import _
 
@@ -20,7 +20,7 @@ REPLACE_LINK, KEEP_LINK = "replace", "keep"
 
 
 class SegmentSection(Section):
-    """Runs the segmenting and shows its result."""
+    """Runs the segmenting; `result` shows what comes of it."""
 
     form = "Segment"
     message_label = "segmentMessage"
@@ -28,7 +28,7 @@ class SegmentSection(Section):
     def set_up(self):
         ui = self.ui
         self.job = None
-        self.results = []
+        self.result = ResultSection(self.panel, self.message)
         self._filling = False
         self._listed = None
         ui.applyButton.connect("clicked(bool)", lambda _checked: self.apply_or_cancel())
@@ -39,11 +39,6 @@ class SegmentSection(Section):
         ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
         ui.roiSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._fit_region)
         ui.segmentMessage.connect("linkActivated(QString)", self._on_link)
-        ui.acceptButton.connect("clicked(bool)", lambda _checked: self.accept())
-        ui.editResultButton.connect("clicked(bool)", lambda _checked: self.correct())
-        ui.undoButton.connect("clicked(bool)", lambda _checked: self.undo())
-        ui.confidenceCheck.connect("toggled(bool)", self.show_confidence)
-        ui.show3DCheck.connect("toggled(bool)", self.show_surfaces)
         self.tie_folder(ui.inputFolderEdit, "input_folder")
         self.tie_folder(ui.outputFolderEdit, "output_folder")
         self.session.listen(self._on_log)
@@ -62,12 +57,12 @@ class SegmentSection(Section):
         self._fill_targets()
         self._show_rows()
         self._show_apply()
-        self._show_result()
+        self.result.refresh(self.running)
 
     def scene_closing(self):
         super().scene_closing()
         self.job = None
-        self.results = []
+        self.result.forget()
         self._listed = None
         self._show_progress()
 
@@ -83,7 +78,7 @@ class SegmentSection(Section):
     @property
     def finished(self):
         """Whether there is a result to look at."""
-        return bool(self.results)
+        return bool(self.result.results)
 
     def ready(self):
         """What is missing before Apply can be clicked, as a sentence; "" when nothing is."""
@@ -136,76 +131,11 @@ class SegmentSection(Section):
         except InputError as error:
             self.message.error(str(error))
             return
-        self._hide_confidence()
+        self.result.hide_views()
         # A result that is there stays, to be accepted or taken back, until the next one has come.
         self.job = self.session.run(_("segmenting"), steps)
         self.panel.watch(self.job, self._on_job)
         self.panel.refresh()
-
-    def accept(self):
-        """Make the results, corrected or not, further marked scans."""
-        added = []
-        for done in self.results:
-            volume = slicer.mrmlScene.GetNodeByID(done.target_id)
-            segmentation = slicer.mrmlScene.GetNodeByID(done.placed.segmentation_id)
-            if volume is None or segmentation is None:
-                continue
-            if self.panel.support.add(volume, segmentation):
-                added.append(volume.GetName())
-        parameters = self.parameters
-        self._hide_confidence()
-        self.results = []
-        modifying = parameters.StartModify()
-        parameters.target_volume = None
-        parameters.more_targets = []
-        parameters.result_segmentation = None
-        parameters.EndModify(modifying)
-        self.ui.moreSupportsGroup.collapsed = False
-        if added:
-            self.message.success(
-                _("{scans} is a marked scan now; choose the next scan to segment").format(scans=", ".join(added))
-            )
-        else:
-            self.message.warning(_("The result is no longer in the scene, so there is nothing to add"))
-        self.panel.refresh()
-
-    def correct(self):
-        """Open the Segment Editor on the first result."""
-        for done in self.results[:1]:
-            volume = slicer.mrmlScene.GetNodeByID(done.target_id)
-            segmentation = slicer.mrmlScene.GetNodeByID(done.placed.segmentation_id)
-            if volume is not None and segmentation is not None:
-                self.panel.support.edit(segmentation, volume)
-            else:
-                self.message.warning(_("The result is no longer in the scene"))
-
-    def undo(self):
-        """Take the results out of the scene again."""
-        self._hide_confidence()
-        with slicer.util.RenderBlocker():
-            for done in reversed(self.results):
-                done.placed.undo()
-        self.results = []
-        self.message.information(_("The result was taken back; the scene is as before"))
-        self.panel.refresh()
-
-    def show_confidence(self, shown):
-        """Lay the confidence over the slices, or take it away."""
-        for done in self.results[:1]:
-            node_id = done.placed.confidence_id
-            if node_id and slicer.mrmlScene.GetNodeByID(node_id) is not None:
-                (show_confidence if shown else hide_confidence)(node_id)
-
-    def show_surfaces(self, shown):
-        """Show the surfaces of the results in 3D, or no longer."""
-        for done in self.results:
-            node = slicer.mrmlScene.GetNodeByID(done.placed.segmentation_id)
-            if node is None:
-                continue
-            if shown:
-                node.CreateClosedSurfaceRepresentation()
-            if node.GetDisplayNode() is not None:
-                node.GetDisplayNode().SetVisibility3D(shown)
 
     def fill_models(self, cards):
         """Offer these models."""
@@ -278,63 +208,18 @@ class SegmentSection(Section):
             self._show_apply()
             return
         if job.state == DONE:
-            self._on_done(job)
+            self.result.take(job)
         elif job.state == CANCELLED:
             self.message.information(_("Cancelled; nothing was changed"))
         elif job.state == FAILED:
             self.message.error(job.sentence)
         self.panel.refresh()
 
-    def _on_done(self, job):
-        if isinstance(job.result, dict):
-            self._on_folder_done(job)
-            return
-        self.results = job.result
-        first = self.results[0]
-        found = [name for name in first.placed.segment_ids if name not in first.placed.empty]
-        if len(self.results) == 1:
-            named = _("{number} structures").format(number=len(found)) if len(found) > 3 else ", ".join(found)
-            text = _("{structures} found in {scan} in {time}").format(
-                structures=named or _("Nothing"), scan=first.target_name, time=in_words(first.seconds)
-            )
-        else:
-            text = _("{number} scans segmented in {time}").format(
-                number=len(self.results), time=in_words(sum(done.seconds for done in self.results))
-            )
-        if job.warnings:
-            self.message.warning(text, job.warnings)
-        else:
-            self.message.success(text)
-        self._reveal(first)
-
-    def _on_folder_done(self, job):
-        summary = job.result.get("summary", {})
-        failed = [entry for entry in job.result.get("targets", []) if "error" in entry]
-        text = _("{done} of {all} scans segmented; the results are in {folder}").format(
-            done=len(job.result.get("targets", [])) - len(failed),
-            all=len(job.result.get("targets", [])) or summary.get("scans", 0),
-            folder=self.parameters.output_folder,
-        )
-        sentences = [str(entry["error"]) for entry in failed[:5]] + job.warnings
-        if sentences:
-            self.message.warning(text, sentences)
-        else:
-            self.message.success(text)
-
-    def _reveal(self, done):
-        """Show the scan that was segmented, with its result."""
-        volume = slicer.mrmlScene.GetNodeByID(done.target_id)
-        marked = self.parameters.support_segmentation
-        with slicer.util.RenderBlocker():
-            if volume is not None:
-                slicer.util.setSliceViewerLayers(background=volume, foreground=None, fit=True)
-            views.show_marks(marked, False)
-
     def _show_progress(self):
         ui, job = self.ui, self.job
         running = self.running
-        _show(ui.segmentProgress, running)
-        _show(ui.segmentStatus, running)
+        show_widget(ui.segmentProgress, running)
+        show_widget(ui.segmentStatus, running)
         if running:
             ui.segmentProgress.value = int(1000 * job.fraction)
             left = _(", about {time} left").format(time=in_words(job.remaining)) if job.remaining else ""
@@ -356,22 +241,11 @@ class SegmentSection(Section):
     def _show_rows(self):
         ui = self.ui
         folder = self.parameters.targets_in_folder
-        _show(ui.scenePage, not folder)
-        _show(ui.folderPage, folder)
-        _show(ui.moreTargetsList, ui.moreTargetsButton.checked)
+        show_widget(ui.scenePage, not folder)
+        show_widget(ui.folderPage, folder)
+        show_widget(ui.moreTargetsList, ui.moreTargetsButton.checked)
         for widget in (ui.resultLabel, ui.resultSelector):
-            _show(widget, len(targets_of(self.parameters)) < 2)
-
-    def _show_result(self):
-        self.results = [
-            done for done in self.results if slicer.mrmlScene.GetNodeByID(done.placed.segmentation_id) is not None
-        ]
-        _show(self.ui.resultFrame, bool(self.results) and not self.running)
-        self.ui.confidenceCheck.enabled = any(done.placed.confidence_id for done in self.results)
-
-    def _hide_confidence(self):
-        self.ui.confidenceCheck.checked = False
-        self.ui.show3DCheck.checked = False
+            show_widget(widget, len(targets_of(self.parameters)) < 2)
 
     def _fill_targets(self):
         """All other scans of the scene, with a tick for those that are segmented too."""
@@ -444,9 +318,3 @@ def _choose(selector, data):
     """Choose the entry with that data; the first one when there is none."""
     index = selector.findData(data)
     selector.currentIndex = max(0, index)
-
-
-def _show(widget, shown):
-    """Show or hide, and leave alone what is so already: the panel would be laid out anew."""
-    if widget.isHidden() == shown:
-        widget.visible = shown

@@ -124,7 +124,7 @@ def main(folder):
     camera.take("panel-running")
     camera.wait(lambda: panel.segment.job.over)
     camera.take("panel-done")
-    result = slicer.mrmlScene.GetNodeByID(panel.segment.results[0].placed.segmentation_id)
+    result = slicer.mrmlScene.GetNodeByID(panel.segment.result.results[0].placed.segmentation_id)
     slices(marked, segmentation, str(camera.folder / "slices-marked.png"), title="CT 013, marked by hand")
     slices(target, None, str(camera.folder / "slices-before.png"), title="CT 004, before Apply")
     slices(target, result, str(camera.folder / "slices-after.png"), title="CT 004, after Apply")

@@ -123,14 +123,14 @@ def test_undo_takes_the_result_out_of_the_scene(panel, host, case):
 
 def test_a_result_stays_when_the_next_apply_is_cancelled(panel, host, case):
     apply(panel, host)
-    first = panel.segment.results
+    first = panel.segment.result.results
     panel.ui.applyButton.click()
     host.process(0.1)
     assert not panel.ui.resultFrame.visible
     panel.ui.applyButton.click()
     wait(host, lambda: panel.segment.job.over, 10)
     host.process(0.1)
-    assert panel.segment.results == first and panel.ui.resultFrame.visible
+    assert panel.segment.result.results == first and panel.ui.resultFrame.visible
     panel.ui.undoButton.click()
     assert [node.GetName() for node in nodes("vtkMRMLSegmentationNode")] == ["Marked segmentation"]
 
@@ -273,7 +273,7 @@ def test_a_region_limits_the_search_and_the_result_lies_where_it_belongs(panel, 
 
 def test_confidence_is_laid_over_the_slices_and_taken_away_again(panel, host, case):
     apply(panel, host)
-    shown = panel.segment.results[0].placed.confidence_id
+    shown = panel.segment.result.results[0].placed.confidence_id
     panel.ui.confidenceCheck.checked = True
     composites = nodes("vtkMRMLSliceCompositeNode")
     assert composites and all(node.GetForegroundVolumeID() == shown for node in composites)
