@@ -127,7 +127,7 @@ class ConsoleApi:
     def pretrain(
         self,
         folder,
-        output,
+        output=None,
         method="dense",
         name=None,
         minutes=None,
@@ -140,18 +140,28 @@ class ConsoleApi:
     ):
         """Start a training on a folder of unmarked scans; it runs by itself, wait=True only waits for its start.
 
+        output: the folder that the model comes into; without one it is made in the worker's own store, by `name`.
         Give minutes or iterations. Returns {"job", "folder"}; see `trainings` for how it is.
         """
         if (minutes is None) == (iterations is None):
             raise InputError(_("either minutes or iterations: give one of them"))
+
+        def path(given):
+            # On another machine a path means what it means there.
+            return str(given if worker_session.custom_command() else pathlib.Path(given).resolve())
+
         params = {
-            "folder": str(pathlib.Path(folder).resolve()),
+            "folder": path(folder),
             "method": method,
-            "output": str(pathlib.Path(output).resolve()),
             "device": device or worker_session.device(),
             "keep_running": keep_running,
         }
-        given = {"name": name, "minutes": minutes, "iterations": iterations}
+        given = {
+            "output": None if output is None else path(output),
+            "name": name,
+            "minutes": minutes,
+            "iterations": iterations,
+        }
         params.update({key: value for key, value in given.items() if value is not None})
         return self.ask("pretrain/start", params, wait, callback, timeout)
 

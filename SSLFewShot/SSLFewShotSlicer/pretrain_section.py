@@ -14,6 +14,7 @@ from SSLFewShotSlicer.loss_plot import draw_loss
 from SSLFewShotSlicer.parameters import folder_of
 from SSLFewShotSlicer.section import Section, fit_height, plain_table
 from SSLFewShotSlicer.translation import _
+from SSLFewShotSlicer.worker_session import custom_command
 
 LOOK_EVERY_MS = 2000
 METHODS = {
@@ -170,7 +171,9 @@ class PretrainSection(Section):
     def _params(self):
         parameters = self.parameters
         folder = folder_of(parameters.pretrain_folder)
-        if folder is None or not folder.is_dir():
+        # A worker that may be on another machine has its own folders: there scans are, and the model comes to be.
+        elsewhere = bool(custom_command())
+        if folder is None or not (elsewhere or folder.is_dir()):
             raise InputError(_("{folder}: is not a folder; choose the one with the scans").format(folder=folder))
         name = parameters.pretrain_name.strip() or _suggested_name(folder, parameters.pretrain_method)
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,79}", name):
@@ -179,9 +182,9 @@ class PretrainSection(Section):
             )
         unit = "iterations" if parameters.pretrain_unit == "iterations" else "minutes"
         return {
-            "folder": str(folder),
+            "folder": parameters.pretrain_folder.strip() if elsewhere else str(folder),
             "method": parameters.pretrain_method,
-            "output": str(trainings_folder() / name),
+            **({} if elsewhere else {"output": str(trainings_folder() / name)}),
             "name": name,
             unit: parameters.pretrain_amount,
             "device": str(self.ui.pretrainDeviceSelector.currentData or "") or self.panel.device(),
@@ -265,7 +268,7 @@ class PretrainSection(Section):
         ui.pauseJobButton.enabled = state == "running" and not _stopping(training)
         ui.resumeJobButton.enabled = state in ("paused", "stopped", "failed")
         ui.removeJobButton.enabled = state is not None and state != "running"
-        ui.openJobButton.enabled = training is not None
+        ui.openJobButton.enabled = training is not None and not custom_command()
         some = bool(self.trainings)
         for widget in (
             ui.jobsLabel,

@@ -131,6 +131,34 @@ def test_a_training_runs_by_itself_and_its_model_comes_into_the_store(scans, tmp
 
 
 @pytest.mark.slow
+def test_a_training_without_an_output_makes_its_model_in_the_store(scans, tmp_path):
+    answer = asked(
+        "start", folder=str(scans), method="reg2d", name="mine", iterations=3, batch_size=2, extent_mm=400.0,
+        device="cpu",
+    )  # fmt: skip
+    status = wait_for(answer["job"], ended)
+    assert status["state"] == "done", status
+    assert status["model"] == "mine" and status["output"] == str(tmp_path / "models" / "mine")
+    assert ModelStore().find("mine").card.name == "mine"
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["mine"]
+    asked("remove", job=answer["job"])
+    assert ModelStore().find("mine").card.name == "mine"
+
+
+def test_a_training_needs_an_output_or_a_name_that_a_model_may_have(scans, monkeypatch):
+    monkeypatch.setattr(pretraining, "start_detached", lambda *_: pytest.fail("it was started"))
+    for name, reason in (
+        (None, "a folder for the model or a name"),
+        ("../elsewhere", "not a model name"),
+        ("heatmap-head-neck-ct", "a bundled model has this name"),
+    ):
+        named = {} if name is None else {"name": name}
+        with pytest.raises(InputError, match=reason):
+            asked("start", folder=str(scans), method="reg2d", iterations=3, **named)
+    assert asked("list") == []
+
+
+@pytest.mark.slow
 def test_a_stopped_training_that_is_resumed_makes_the_same_model_as_an_undisturbed_one(scans, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     jobs = [start(scans, output, iterations=60) for output in (whole, parts)]

@@ -55,6 +55,34 @@ def test_scans_travel_to_the_worker_and_results_back(panel, host, elsewhere):
     assert not panel.ui.insideGroup.visible
 
 
+def test_a_training_there_takes_its_scans_and_puts_its_model_there(panel, host, elsewhere, tmp_path):
+    import slicer
+
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for number in range(3):
+        volume, _ = add_scan(f"scan {number}", (number, 0, 0))
+        slicer.util.exportNode(volume, str(scans / f"scan_{number}.nrrd"), {})
+    panel.ui.pretrainSection.collapsed = False
+    panel.ui.pretrainFolderEdit.currentPath = str(tmp_path / "only there")
+    panel.ui.pretrainNameEdit.text = "there"
+    panel.parameters.pretrain_method = "reg2d"
+    panel.parameters.pretrain_unit = "iterations"
+    panel.parameters.pretrain_amount = 3
+    host.process(0.1)
+    panel.ui.startPretrainButton.click()
+    wait(host, lambda: panel.pretrain.message.kind is not None)
+    assert "only there: a folder of scans was expected" in panel.pretrain.message.text, "the worker has looked"
+    panel.ui.pretrainFolderEdit.currentPath = str(scans)
+    host.process(0.1)
+    panel.ui.startPretrainButton.click()
+    wait(host, lambda: (panel.pretrain.chosen or {}).get("state") == "done", 90)
+    assert not panel.ui.openJobButton.enabled
+    assert panel.pretrain.chosen["output"] == os.path.join(os.environ["SSLFEWSHOT_MODELS"], "there")
+    wait(host, lambda: "there" in [card["name"] for card in panel.models.cards], 20)
+    panel.ui.pretrainSection.collapsed = True
+
+
 def test_cancel_reaches_the_other_machine(panel, host, elsewhere):
     choose(panel, host, add_case(), add_scan("New", (3, -2, 2))[0], model="xavier+gvdiff")
     panel.ui.applyButton.click()

@@ -51,7 +51,7 @@ _CLAIM_SECONDS = 120.0
 START_PARAMS = {
     "folder": required(PATH),
     "method": optional(TEXT, "heatmap"),
-    "output": required(PATH),
+    "output": optional(PATH),
     "name": optional(TEXT),
     "iterations": optional(WHOLE),
     "minutes": optional(NUMBER),
@@ -71,10 +71,13 @@ START_PARAMS = {
 
 
 def start(params: dict[str, Any], context: Context) -> dict[str, Any]:
-    """Start a training; returns its job and its folder. What can be seen to go wrong is refused before."""
+    """Start a training; returns its job and its folder. What can be seen to go wrong is refused before.
+
+    Without an output the model is made in the user's store, by its name.
+    """
     settings = dict(params)
     settings["folder"] = str(Path(params["folder"]).absolute())
-    settings["output"] = str(Path(params["output"]).absolute())
+    settings["output"] = str(_output(params))
     if params["iterations"] is None and params["minutes"] is None:
         settings["minutes"] = DEFAULT_MINUTES
     if params["modality"] is not None:
@@ -194,6 +197,21 @@ def _claimed(folder: TrainingFolder) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             claim.rmdir()
+
+
+def _output(params: dict[str, Any]) -> Path:
+    """The folder that the model is to come into."""
+    from SSLFewShotLib.models import ModelStore
+    from SSLFewShotLib.models.card import check_name
+
+    if params["output"] is not None:
+        return Path(params["output"]).absolute()
+    if params["name"] is None:
+        raise InputError("a folder for the model or a name for it in the store was expected; give one of them")
+    store = ModelStore()
+    # Before it is part of a path.
+    check_name(params["name"], store.user_folder)
+    return store.user_folder / params["name"]
 
 
 def _check(settings: dict[str, Any]) -> None:
