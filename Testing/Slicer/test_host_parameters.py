@@ -177,6 +177,18 @@ def test_a_value_set_in_python_reaches_the_widgets(made, slicer):
     made.disconnectGui(tag)
 
 
+def test_a_node_set_in_python_is_shown_at_once(made, slicer):
+    first, second = a_volume(slicer), a_volume(slicer)
+    selector = widgets(slicer)["volume"]
+    selector.noneEnabled = True
+    selector.setMRMLScene(slicer.mrmlScene)
+    tag = made.connectParametersToGui({"volume": selector})
+    for node in (first, second, None, second):
+        made.volume = node
+        assert selector.currentNode() is node
+    made.disconnectGui(tag)
+
+
 def test_a_widget_that_cannot_show_a_type_is_refused(made):
     import qt
 

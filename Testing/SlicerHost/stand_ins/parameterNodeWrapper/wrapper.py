@@ -82,9 +82,14 @@ class Wrapper:
 
     def setValue(self, name, value):
         parameter = self._known(name)
-        parameter.write(self.parameterNode, value)
-        if name in self._nodes:
-            self._nodes[name] = parameter.read(self.parameterNode)
+        # As in Slicer: observers are told once the new value is kept, and widgets show it and not the last one.
+        before = self.parameterNode.StartModify()
+        try:
+            parameter.write(self.parameterNode, value)
+            if name in self._nodes:
+                self._nodes[name] = parameter.read(self.parameterNode)
+        finally:
+            self.parameterNode.EndModify(before)
 
     def default(self, name):
         return self._known(name).default
