@@ -144,7 +144,7 @@ def main(folder):
     camera.show_only("evaluate")
     camera.take("evaluate")
     camera.show_only("model")
-    panel.models.load(choose="heatmap-head-neck-ct")
+    panel.models.load(choose="dense-head-neck-ct")
     camera.wait(lambda: panel.models.chosen is not None)
     camera.take("models")
     photograph_training(camera, panel)
