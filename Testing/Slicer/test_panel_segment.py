@@ -271,6 +271,15 @@ def test_a_region_limits_the_search_and_the_result_lies_where_it_belongs(panel, 
     assert not (found & ~inside).any()
 
 
+def test_a_closed_scene_takes_the_message_and_the_result_with_it(panel, host, case):
+    apply(panel, host)
+    assert panel.ui.segmentMessage.visible and panel.ui.resultFrame.visible
+    host.close_scene()
+    host.process(0.2)
+    assert not panel.ui.segmentMessage.visible and not panel.ui.resultFrame.visible
+    assert panel.segment.message.kind is None and not panel.segment.finished
+
+
 def test_confidence_is_laid_over_the_slices_and_taken_away_again(panel, host, case):
     apply(panel, host)
     shown = panel.segment.result.results[0].placed.confidence_id
