@@ -133,7 +133,12 @@ def test_a_bad_image_among_good_ones_is_left_out_and_the_rest_done(support, targ
     assert "sslfewshot: warning: left out: " in outcome.err and str(bad) in outcome.err
     first, second = outcome.result["targets"]
     assert "cut short" in first["error"] and second["segmentation"] == "pt_1_ct_seg.nii.gz"
-    assert files_in(tmp_path / "out") == ["pt_1_ct_confidence.nii.gz", "pt_1_ct_seg.nii.gz", "report.json"]
+    assert files_in(tmp_path / "out") == [
+        "pt_1_ct_confidence.nii.gz",
+        "pt_1_ct_seg.nii.gz",
+        "report.json",
+        "summary.csv",
+    ]
     assert json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8")) == outcome.result
 
 

@@ -49,7 +49,12 @@ def test_a_link_among_the_leftovers_is_not_followed(tmp_path):
 
 
 def test_an_interrupted_writer_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), written_atomically(tmp_path / "result") as temporary:
-        temporary.write_text("half")
-        signal.raise_signal(signal.SIGINT)
+    # A process in the background of a shell ignores Ctrl-C, and Python with it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), written_atomically(tmp_path / "result") as temporary:
+            temporary.write_text("half")
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress, watched
+from SSLFewShotLib.progress import Progress, ignore_progress, portion, watched
 from SSLFewShotLib.segmentation.lattice import Lattice
 
 _LEAST_PER_SEGMENT, _LEAST_BACKGROUND = 50, 500
@@ -73,7 +73,8 @@ def draw_support_points(
         if not count:
             continue
         ranks = rng.choice(count, min(most, count), replace=False)[:share]
-        taken = _voxels_of_rank(mask, ranks, progress, what)
+        here = portion(progress, *(0.5 + 0.5 * n / len(groups) for n in (number, number + 1)))
+        taken = _voxels_of_rank(mask, ranks, here, what)
         weight = volume.voxel_volume * count / len(taken)
         for voxel in taken:
             # A voxel of two overlapping segments stands for the smaller amount of either.
@@ -133,7 +134,7 @@ def _voxels_of_rank(
     planes = np.searchsorted(ends, ranks, side="right")
     voxels = np.empty(len(ranks), np.int64)
     for k in np.unique(planes):
-        progress(0.5 + 0.5 * k / len(mask), what)
+        progress(k / len(mask), what)
         here = planes == k
         within = np.flatnonzero(mask[k])[ranks[here] - (ends[k] - counts[k])]
         voxels[here] = within + k * mask[k].size
