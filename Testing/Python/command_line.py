@@ -77,6 +77,8 @@ def started(*arguments: object, **options) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
+        # What runs in the background of a shell ignores Ctrl-C, and would hand that on.
+        preexec_fn=None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 

@@ -266,7 +266,7 @@ def test_both_halves_label_each_other(cohort, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ("magic",)}, "method 'magic': knn or box"),
+        ({"methods": ("magic",)}, "method 'magic': knn, aligned or box"),
         ({"models": ()}, "knn: a model is needed"),
         ({"models": ("nothing-of-the-kind",)}, "no model of this name"),
         ({"settings": {"colour": 1}}, "not all are settings of knn"),
