@@ -20,7 +20,7 @@ class Terminal:
 
 
 def test_progress_is_a_bar_on_a_terminal_that_fits_its_width(monkeypatch):
-    monkeypatch.setattr(console.shutil, "get_terminal_size", lambda: os.terminal_size((60, 20)))
+    monkeypatch.setattr(console.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((60, 20)))
     terminal, now = Terminal(True), iter(range(100))
     progress = ConsoleProgress(terminal, lambda: next(now))
     progress(0.5, "a long message that tells of many things that happen at once")
