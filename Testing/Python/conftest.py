@@ -1,12 +1,19 @@
 """What tests share: where the real scans are, reproducible numerics, phantoms in files, a store of models."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import COARSE, sslfewshot, write_patient
 from SSLFewShotLib.imaging.phantoms import write_cohort
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C heard: what runs in the background of a shell ignores it, and Python with it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_one_labelled_scan_is_not_enough_for_a_demo(tmp_path):
 def test_a_model_that_fits_the_users_scans_is_taken_and_else_one_is_made(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(demo, "pretrain", lambda *arguments, **_: made.append(arguments[2]))
-    for modality, expected in (("CT", "heatmap-head-neck-ct"), ("MR", tmp_path / "out" / "heatmap-demo")):
+    for modality, expected in (("CT", "dense-head-neck-ct"), ("MR", tmp_path / "out" / "heatmap-demo")):
         folder = tmp_path / modality
         write_cohort(folder, 2, modality=modality, size=SMALL)
         support = demo.find_cases(folder)[0]
