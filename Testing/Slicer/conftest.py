@@ -46,6 +46,22 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture(autouse=True)
+def same_modules():
+    """A test that reloads the module leaves to the others the classes that they have imported."""
+    before = _packages()
+    yield
+    if any(sys.modules.get(name) is not module for name, module in before.items()):
+        for name in _packages():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _packages() -> dict:
+    ours = ("SSLFewShotSlicer", "SSLFewShotLib")
+    return {name: module for name, module in sys.modules.items() if name.split(".")[0] in ours}
+
+
 @pytest.fixture(scope="session")
 def running():
     """The host, started once: one application for a process, as in Slicer."""

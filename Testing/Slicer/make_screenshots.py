@@ -5,6 +5,7 @@ Needs SSLFEWSHOT_DATA (the scans), SSLFEWSHOT_WORKER_PYTHON and what the test ho
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,7 @@ def main(folder):
 def photograph_training(camera, panel):
     """A training that has run for a while."""
     camera.show_only("pretrain")
-    scans = Path("/tmp/scans/hippocampus")
+    scans = Path(tempfile.gettempdir()) / "scans" / "hippocampus"
     scans.parent.mkdir(exist_ok=True)
     if not scans.exists():
         scans.symlink_to(Path(os.environ["SSLFEWSHOT_DATA"]) / "hippocampus-mr" / "unlabelled")
