@@ -15,7 +15,8 @@ from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.segmentation import job as job_module
 from SSLFewShotLib.segmentation.batch_report import BatchReport, summary
 from SSLFewShotLib.segmentation.fingerprint import support_content
-from SSLFewShotLib.segmentation.job import SegmentationJob, read_support, run
+from SSLFewShotLib.segmentation.job import SegmentationJob, run
+from SSLFewShotLib.segmentation.support_files import read_support
 from SSLFewShotLib.worker.batch import HANDLERS
 from SSLFewShotLib.worker.handler import checked
 from SSLFewShotLib.worker.warm import Warm

@@ -11,7 +11,8 @@ from SSLFewShotLib.errors import Cancelled, InputError, InputWarning, OutputErro
 from SSLFewShotLib.imaging import LabelMap
 from SSLFewShotLib.imaging.files import read_labels, write_labels
 from SSLFewShotLib.outputs import write_text, written_atomically
-from SSLFewShotLib.segmentation.job import SegmentationJob, read_support, run
+from SSLFewShotLib.segmentation.job import SegmentationJob, run
+from SSLFewShotLib.segmentation.support_files import read_support
 
 
 def a_job(scans: Path, output: Path, *seeds: int, **changes) -> SegmentationJob:

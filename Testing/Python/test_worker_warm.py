@@ -12,6 +12,7 @@ from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.imaging import LabelMap
 from SSLFewShotLib.imaging.files import read_labels, read_volume, write_labels, write_volume
 from SSLFewShotLib.segmentation import job as job_module
+from SSLFewShotLib.segmentation import support_files
 from SSLFewShotLib.segmentation.job import SegmentationJob, run
 from SSLFewShotLib.worker import protocol
 from SSLFewShotLib.worker.warm import Warm, WarmPreparation
@@ -50,9 +51,10 @@ def test_a_second_scan_costs_neither_reading_nor_fitting(scans, tmp_path, monkey
     assert ran(warm, a_job(scans, tmp_path / "1", 1), kept.content) == (True, False)
     read = []
     plain = job_module.read_volume
-    monkeypatch.setattr(
-        job_module, "read_volume", lambda path, *rest: read.append(path.name) or plain(path, *rest)
-    )
+    for module in (job_module, support_files):
+        monkeypatch.setattr(
+            module, "read_volume", lambda path, *rest: read.append(path.name) or plain(path, *rest)
+        )
     monkeypatch.setattr(job_module, "make_segmenter", None)
     assert ran(warm, a_job(scans, tmp_path / "2", 2), kept.content) == (True, True)
     assert read == ["pt_2_ct.nrrd"]

@@ -17,12 +17,9 @@ import torch
 
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning, OutputError
 from SSLFewShotLib.imaging.cases import find_scans
-from SSLFewShotLib.imaging.files import read_labels, read_volume, stem, write_labels, write_volume
-from SSLFewShotLib.imaging.labelmap import LabelMap
+from SSLFewShotLib.imaging.files import read_volume, stem, write_labels, write_volume
 from SSLFewShotLib.imaging.nifti import is_sheared
-from SSLFewShotLib.imaging.resampling import labels_on_grid
 from SSLFewShotLib.imaging.support import SupportSet
-from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import installed_versions
 from SSLFewShotLib.networks.device import choose_device
 from SSLFewShotLib.outputs import refuse_existing, written_atomically
@@ -33,6 +30,7 @@ from SSLFewShotLib.segmentation.choice import make_segmenter
 from SSLFewShotLib.segmentation.fingerprint import fingerprint, scan_identity, support_content
 from SSLFewShotLib.segmentation.resumption import check_resumable, remove_old_leftovers, take_over_results
 from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.support_files import check_format, read_support
 
 FORMATS = ("nii.gz", "nrrd", "seg.nrrd")
 
@@ -174,26 +172,6 @@ def ended_report(
     return written
 
 
-def read_support(
-    pairs: Sequence[tuple[Path, Path]],
-    segment_names: Sequence[str] | None = None,
-    progress: Progress = ignore_progress,
-) -> SupportSet:
-    """Read (image, labels) files; labels on another grid are resampled to the image, with a warning.
-
-    Raises InputError when a file is unusable, image and labels do not overlap in space, or nothing is marked.
-    """
-    read: list[tuple[Volume, LabelMap]] = []
-    for number, (image, labels) in enumerate(pairs):
-        part = portion(progress, number / len(pairs), (number + 1) / len(pairs))
-        part(0.0, "reading the support")
-        volume = read_volume(image, portion(part, 0.0, 0.5))
-        part(0.5, "reading the support's labels")
-        marked = read_labels(labels, portion(part, 0.5, 0.9))
-        read.append((volume, labels_on_grid(marked, volume, portion(part, 0.9, 1.0))))
-    return watched(lambda: SupportSet(read, segment_names), progress, 1.0, "reading the support")
-
-
 def named_targets(job: SegmentationJob) -> dict[str, Path]:
     """Output stem → path; every target has its own, and where its results will go is free.
 
@@ -228,20 +206,6 @@ def _check_outputs(job: SegmentationJob, targets: dict[str, Path]) -> None:
         refuse_existing(path, replaced)
     for name in (REPORT_NAME, SUMMARY_NAME) if len(targets) > 1 else (REPORT_NAME,):
         refuse_existing(job.output / name, replaced)
-
-
-def check_format(format: str, support: SupportSet) -> None:
-    """Raise InputError when a format cannot hold the segments of a support, because they overlap."""
-    if format != "seg.nrrd" and any(_in_several_layers(support, n) for n in range(len(support))):
-        raise InputError(f"the support's segments overlap, which .{format} cannot hold; give --format seg.nrrd")
-
-
-def _in_several_layers(support: SupportSet, number: int) -> bool:
-    """Whether those segments of a support that are wanted overlap, as far as its layers tell."""
-    labels = support.pairs[number][1]
-    wanted = {segment.name for segment in support.marked(number)}
-    layers = {labels.layers.get(s.value, 0) for s in labels.segments if s.name in wanted}
-    return labels.overlapping and len(layers) > 1
 
 
 def _output_paths(job: SegmentationJob, name: str) -> tuple[Path, Path]:

@@ -29,11 +29,10 @@ from SSLFewShotLib.segmentation.job import (
     Fitted,
     SegmentationJob,
     begun_report,
-    check_format,
     ended_report,
     named_targets,
-    read_support,
 )
+from SSLFewShotLib.segmentation.support_files import check_format, read_support
 from SSLFewShotLib.version import __version__
 from SSLFewShotLib.worker.cluster_task import Scan, segment_there
 

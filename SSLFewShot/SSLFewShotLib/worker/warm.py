@@ -95,10 +95,10 @@ class Warm:
         """Read a support set and keep it; also returns whether what it holds was here already.
 
         said: the request's warnings, to which those of the reading are added.
-        Raises InputError as `segmentation.job.read_support` does.
+        Raises InputError as `segmentation.support_files.read_support` does.
         """
         from SSLFewShotLib.segmentation.fingerprint import support_content
-        from SSLFewShotLib.segmentation.job import read_support
+        from SSLFewShotLib.segmentation.support_files import read_support
 
         before = len(said)
         support = read_support(pairs, segment_names, portion(progress, 0.0, 0.8))
@@ -183,7 +183,7 @@ class WarmPreparation:
     model: bool = field(default=False, init=False)
 
     def __call__(self, job: SegmentationJob, device: torch.device, progress: Progress = ignore_progress) -> Fitted:
-        from SSLFewShotLib.segmentation.job import check_format
+        from SSLFewShotLib.segmentation.support_files import check_format
 
         known = self.content is not None and self.warm.holds(self.content)
         memory.check(job, supports=not known, make_room=lambda: self.warm.clear(but=self.content))
