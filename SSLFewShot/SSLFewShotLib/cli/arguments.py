@@ -6,17 +6,21 @@ import argparse
 from pathlib import Path
 
 from SSLFewShotLib.cli.knn_arguments import add_knn_settings
-from SSLFewShotLib.version import __version__
-
-DEVICE_HELP = "auto (default: a GPU when there is one), cpu, cuda, cuda:N or mps"
-EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong use or input (also of some targets only), 130 cancelled."
-SCANS = "Scans are .nrrd, .nii.gz, .nii, .mha and .mhd files and folders of DICOM slices."
-MODELS = "a model's name or folder, or gvdiff, mind or xavier, which need no training; several joined with +"
-PAIRING = (
-    "A case is a scan and its labels with a common stem: pt_013_ct.nii.gz or pt_013.nii.gz belongs to "
-    "pt_013_seg.nii.gz, pt_013-labels.nrrd or pt_013.seg.nrrd. Label files end in .seg.nrrd, or their stem in "
-    "seg, segmentation, label, labels, labelmap, mask or masks."
+from SSLFewShotLib.cli.shared_arguments import (
+    EXIT_CODES,
+    MODELS,
+    PAIRING,
+    SCANS,
+    add_command,
+    add_device,
+    add_json,
+    add_overwrite,
+    add_seed,
+    add_worker,
+    names_in,
+    numbers_in,
 )
+from SSLFewShotLib.version import __version__
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_segment(commands: argparse._SubParsersAction) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "segment",
         "Segment scans after one or more labelled ones.",
@@ -86,13 +90,13 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "share the disk with scans and DIR (needs `pip install 'sslfewshot[cluster]'`)",
     )
     add_knn_settings(parser)
-    _add_overwrite(parser)
-    _add_device(parser)
-    _add_worker(parser)
+    add_overwrite(parser)
+    add_device(parser)
+    add_worker(parser)
 
 
 def _add_pretrain(commands: argparse._SubParsersAction) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "pretrain",
         "Pretrain a descriptor on a folder of unlabelled scans.",
@@ -112,7 +116,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     budget.add_argument("--iterations", type=int, metavar="N", help="stop after so many iterations")
     budget.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes (default 30)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of an interrupted run")
-    _add_seed(parser)
+    add_seed(parser)
     parser.add_argument(
         "--batch-size",
         type=int,
@@ -149,8 +153,8 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--data-licence", default="not stated", metavar="TEXT", help="of the scans, for the model's card"
     )
-    _add_overwrite(parser)
-    _add_device(parser)
+    add_overwrite(parser)
+    add_device(parser)
 
 
 def _add_models(commands: argparse._SubParsersAction) -> None:
@@ -173,13 +177,13 @@ def _add_models(commands: argparse._SubParsersAction) -> None:
     remove = action("remove", "remove one of your models")
     remove.add_argument("name", metavar="NAME", help="a model of yours")
     for each in (listing, show, take, give, remove):
-        _add_json(each)
+        add_json(each)
     for each in (take, give):
-        _add_overwrite(each)
+        add_overwrite(each)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "evaluate",
         "Measure few-shot segmentation on a folder of labelled scans.",
@@ -188,31 +192,31 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="with scans and their labels")
     parser.add_argument(
         "--supports",
-        type=_list,
+        type=names_in,
         default=[],
         metavar="ID,ID,…",
         help="cases that are marked, in turn; only with --two-fold they can be left out",
     )
     parser.add_argument(
-        "--queries", type=_list, metavar="ID,ID,…", help="cases to segment; left out: all but the supports"
+        "--queries", type=names_in, metavar="ID,ID,…", help="cases to segment; left out: all but the supports"
     )
     parser.add_argument(
         "--shots",
-        type=_numbers,
+        type=numbers_in,
         default=[1],
         metavar="K,K,…",
         help="labelled scans at a time, e.g. 1,2,3,5,9 (default 1)",
     )
     parser.add_argument(
         "--methods",
-        type=_list,
+        type=names_in,
         default=["knn"],
         metavar="NAME,…",
         help="knn (default), aligned, and box (body-box alignment, a baseline)",
     )
     parser.add_argument(
         "--models",
-        type=_list,
+        type=names_in,
         default=[],
         metavar="NAME,…",
         help="for knn and aligned: models' names or folders, or gvdiff, mind or xavier, which need no training",
@@ -222,7 +226,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--repeats",
-        type=_numbers,
+        type=numbers_in,
         default=[5],
         metavar="N,…",
         help="support sets for each number of shots, at most: one number, or one for each (default 5)",
@@ -239,15 +243,15 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--label-suffix", metavar="TEXT", help="what labels' names end in instead of the rule below, such as _gt"
     )
-    _add_seed(parser)
+    add_seed(parser)
     add_knn_settings(parser)
-    _add_overwrite(parser)
-    _add_device(parser)
-    _add_worker(parser)
+    add_overwrite(parser)
+    add_device(parser)
+    add_worker(parser)
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    parser = _command(
+    parser = add_command(
         commands,
         "demo",
         "Make scans, pretrain briefly, segment from one support, score, report.",
@@ -267,9 +271,9 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
         help="folder for the report (default sslfewshot-demo)",
     )
     parser.add_argument("--minutes", type=float, default=1.0, metavar="M", help="of pretraining (default 1)")
-    _add_seed(parser)
-    _add_overwrite(parser)
-    _add_device(parser)
+    add_seed(parser)
+    add_overwrite(parser)
+    add_device(parser)
 
 
 def _add_worker_command(commands: argparse._SubParsersAction) -> None:
@@ -279,46 +283,3 @@ def _add_worker_command(commands: argparse._SubParsersAction) -> None:
         description="Compute for an application: JSON-RPC 2.0 on standard input and output, one object a line.",
         epilog=f"Started by programs, also through ssh; ends when they do. {EXIT_CODES}",
     )
-
-
-def _add_worker(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--worker",
-        metavar="COMMAND",
-        help="have it computed by the worker that this command starts, such as 'ssh HOST sslfewshot worker'",
-    )
-
-
-def _command(
-    commands: argparse._SubParsersAction, name: str, summary: str, epilog: str
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=summary, description=summary, epilog=epilog)
-    _add_json(parser)
-    return parser
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="the result on standard output as JSON")
-
-
-def _add_overwrite(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
-
-
-def _add_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same result (default 0)")
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", metavar="NAME", help=DEVICE_HELP)
-
-
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    numbers = [int(part) if part.isdecimal() else 0 for part in _list(text)]
-    if not numbers or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: whole numbers from 1 up were expected, such as 1,2,3")
-    return numbers
