@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from command_line import dice
 from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.imaging import SupportSet
@@ -28,10 +29,6 @@ def descriptor() -> DenseDescriptor:
 @pytest.fixture(scope="module")
 def fitted(descriptor) -> AlignedSegmenter:
     return AlignedSegmenter(descriptor).fit(SupportSet([phantom(0, "CT", SIZE)]))
-
-
-def dice(one: np.ndarray, other: np.ndarray) -> float:
-    return 2 * (one & other).sum() / max(1, one.sum() + other.sum())
 
 
 def test_matches_are_each_others_nearest():

@@ -7,7 +7,7 @@ from SSLFewShotLib.errors import Cancelled
 from SSLFewShotLib.imaging import Segment, Volume
 from SSLFewShotLib.segmentation import decision
 from SSLFewShotLib.segmentation.decision import labels_from_probabilities, largest_piece
-from test_sampling import storages
+from stored_waves import storages
 
 A, B = Segment(1, "A", (1, 0, 0), "term A"), Segment(2, "B", (0, 1, 0))
 ORIGIN, SPACING = np.array([-30.0, 5.0, 100.0]), 4.0

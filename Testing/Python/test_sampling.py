@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging import Volume
 from SSLFewShotLib.sampling.batch import ScanBatch
@@ -12,6 +11,7 @@ from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity, modality_of
 from SSLFewShotLib.sampling.patches import PLANE_AXES, cubic_patches, planar_patches
 from SSLFewShotLib.sampling.preparation import Preparation, PreparedScan
+from stored_waves import storages, stored, waves
 
 AS_STORED = Intensity("window", -1.0, 1.0)  # [-1, 1] to [-1, 1]
 
@@ -93,40 +93,6 @@ def test_cubes_are_scipys_linear_interpolation_also_beyond_the_borders(rng, thre
     for cube, scan, position in zip(cubes, which, positions.astype(np.float32), strict=True):
         expected = expected_samples(three_scans[scan], position, {2: run(size), 1: run(size), 0: run(size)})
         np.testing.assert_allclose(cube[0], expected, atol=2e-5)
-
-
-# One smooth object in LPS mm, stored on any grid.
-
-
-def waves(points: np.ndarray) -> np.ndarray:
-    x, y, z = np.moveaxis(np.asarray(points), -1, 0)
-    return 0.4 * np.sin(x / 17 + 0.3) + 0.3 * np.cos(y / 13 - z / 31) + 0.2 * np.sin((x + 2 * z) / 23)
-
-
-def storages() -> dict[str, np.ndarray]:
-    """3 × 3 matrices of columns of about 2 mm, by what is unusual about them."""
-    turned = Rotation.from_euler("xyz", [20, -15, 30], degrees=True).as_matrix()
-    sheared = np.eye(3)
-    sheared[1, 2] = 0.3
-    return {
-        "axial": np.diag([2.0, 2.0, 2.0]),
-        "flipped": np.diag([-2.0, 2.0, -2.0]),
-        "permuted": np.array([[0, 0, 2.0], [2.0, 0, 0], [0, -2.0, 0]]),
-        "anisotropic": np.diag([1.5, 2.0, 3.0]),
-        "oblique": turned * [2.0, 1.8, 2.2],
-        "sheared": turned @ sheared * [2.0, 2.0, 2.4],
-    }
-
-
-def stored(name: str, function=waves, centre=(13.0, -40.0, 71.0), reach: float = 56.0) -> Volume:
-    """`function` on a grid around `centre` (LPS mm) that covers about ± `reach` mm."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = storages()[name]
-    size = np.ceil(2 * reach / np.linalg.norm(matrix[:3, :3], axis=0)).astype(int)
-    matrix[:3, 3] = np.array(centre) - matrix[:3, :3] @ ((size - 1) / 2)
-    ijk = np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), axis=-1)
-    points = ijk @ matrix[:3, :3].T + matrix[:3, 3]
-    return Volume(function(points).transpose(2, 1, 0).astype(np.float32), matrix, name)
 
 
 @pytest.mark.parametrize("storage", storages())
