@@ -7,12 +7,13 @@ import struct
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_samples import change_card, files_below, saved_model, set_at, store_with_one_bundled_model, the_error
 from SSLFewShotLib.errors import InputError, OutputError
-from SSLFewShotLib.models import ModelStore
+from SSLFewShotLib.models import ModelStore, NameTakenError
 from SSLFewShotLib.models import archive as archive_module
 
 
@@ -66,10 +67,29 @@ def test_an_archive_is_named_zip(store, tmp_path):
 def test_importing_a_model_that_is_there_needs_overwrite(store, model, tmp_path):
     store.export(model, tmp_path / "a.zip")
     store.import_archive(tmp_path / "a.zip")
-    assert "--overwrite" in the_error(store.import_archive, tmp_path / "a.zip")
+    assert "replace it (overwrite), or choose" in the_error(store.import_archive, tmp_path / "a.zip")
     store.import_archive(tmp_path / "a.zip", overwrite=True)
     store.export("bundled-ct", tmp_path / "b.zip")
     assert "is a bundled model's" in the_error(store.import_archive, tmp_path / "b.zip", overwrite=True)
+
+
+def test_a_model_whose_name_is_taken_comes_in_under_another(store, model, tmp_path):
+    store.export("bundled-ct", tmp_path / "b.zip")
+    for name in ("bundled-ct-2", "bundled-ct-3"):
+        with pytest.raises(NameTakenError) as taken:
+            store.import_archive(tmp_path / "b.zip")
+        assert taken.value.details == {"free": name, "replaceable": False}
+        entry = store.import_archive(tmp_path / "b.zip", name=name)
+        assert (entry.card.name, entry.folder.name) == (name, name)
+        theirs, ours = store.find("bundled-ct").load(), store.find(name).load()
+        assert ours[0].to_dict() == {**theirs[0].to_dict(), "name": name}
+        assert all(np.array_equal(theirs[1][key], ours[1][key]) for key in theirs[1])
+    entry = store.add(store.find("bundled-ct").folder, name="from-a-folder")
+    assert store.find("from-a-folder").load()[0].name == "from-a-folder"
+    with pytest.raises(NameTakenError) as taken:
+        store.import_archive(tmp_path / "b.zip", name="from-a-folder")
+    assert taken.value.details["replaceable"]
+    assert "not a model name" in the_error(store.import_archive, tmp_path / "b.zip", name="Ä b")
 
 
 def test_a_full_disk_leaves_the_store_as_it_was(store, model, tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ def test_an_unknown_name_gets_the_names_there_are_and_the_close_ones(store, mode
 
 def test_adding_a_model_that_is_there_needs_overwrite(store, model):
     store.add(model)
-    assert "--overwrite" in the_error(store.add, model)
+    assert "overwrite" in the_error(store.add, model)
     save_model(model, a_card(title="newer"), TENSORS, overwrite=True)
     store.add(model, overwrite=True)
     assert store.find(model.name).card.title == "newer"

@@ -132,6 +132,17 @@ def test_a_worker_that_ends_at_once_is_lost_with_its_last_words_and_its_command(
     assert not client.running
 
 
+def test_of_a_traceback_only_what_it_ends_with_is_said_and_a_missing_package_is_named(connect):
+    lacking = [sys.executable, "-c", "import no_such_package.part"]
+    with pytest.raises(WorkerLost, match="lacks the package no_such_package: install it there") as lost:
+        connect(lacking).start()
+    assert "last words: ModuleNotFoundError: No module named 'no_such_package'" in str(lost.value)
+    assert 'File "' not in str(lost.value) and any('File "' in line for line in lost.value.data["log"])
+    with pytest.raises(WorkerLost, match=r"last words: ValueError: of its own\); try the same command") as lost:
+        connect([sys.executable, "-c", "raise ValueError('of its own')"]).start()
+    assert 'File "' not in str(lost.value)
+
+
 def test_what_a_shell_and_ssh_mean_by_their_exit_codes_is_said(connect):
     assert "check its name" in loss_of(connect(toy("exits", "127")).request("echo")).message
     assert "ssh" in loss_of(connect(toy("exits", "255")).request("echo")).message

@@ -297,6 +297,11 @@ def test_a_segmentation_is_compared_with_its_reference_and_models_are_found_for_
         assert worker.ask("models/export", name=shown["name"], archive=archive)["result"] == {"archive": archive}
         refused = worker.ask("models/import", archive=archive)
         assert "bundled model's" in refused["error"]["message"]
+        assert refused["error"]["data"] == {
+            "type": "NameTakenError",
+            "free": "heatmap-head-neck-ct-2",
+            "replaceable": False,
+        }
         assert "cannot be removed" in worker.ask("models/remove", name=shown["name"])["error"]["message"]
 
 

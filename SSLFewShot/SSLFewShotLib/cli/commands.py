@@ -112,7 +112,7 @@ def models(arguments: argparse.Namespace, progress: Progress) -> tuple[Any, str]
         return {**entry.card.to_dict(), "bundled": entry.bundled}, entry.card.to_bytes().decode().rstrip()
     if arguments.action == "import":
         take = store.add if arguments.archive.is_dir() else store.import_archive
-        entry = take(arguments.archive, overwrite=arguments.overwrite)
+        entry = take(arguments.archive, overwrite=arguments.overwrite, name=arguments.name)
         return entry.card.to_dict(), f"imported {entry.card.name}"
     if arguments.action == "export":
         store.export(arguments.name, arguments.archive, overwrite=arguments.overwrite)

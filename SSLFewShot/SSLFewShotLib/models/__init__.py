@@ -2,12 +2,13 @@
 
 from SSLFewShotLib.models.card import ModelCard, installed_versions
 from SSLFewShotLib.models.folder import load_model, save_model
-from SSLFewShotLib.models.store import ModelEntry, ModelStore, UnknownModelError
+from SSLFewShotLib.models.store import ModelEntry, ModelStore, NameTakenError, UnknownModelError
 
 __all__ = [
     "ModelCard",
     "ModelEntry",
     "ModelStore",
+    "NameTakenError",
     "UnknownModelError",
     "installed_versions",
     "load_model",

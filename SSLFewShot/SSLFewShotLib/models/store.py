@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import os
 import shutil
 import sys
@@ -21,6 +22,17 @@ from SSLFewShotLib.models.folder import MODEL_FILES, is_model, load_model, place
 
 class UnknownModelError(InputError):
     """There is no model of the name that was given."""
+
+
+class NameTakenError(InputError):
+    """A model that was to come in has the name of another one.
+
+    details: free, a name like it that no model has; replaceable, whether the other one may be replaced.
+    """
+
+    def __init__(self, message: str, free: str, replaceable: bool):
+        super().__init__(message)
+        self.details = {"free": free, "replaceable": replaceable}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,22 +116,23 @@ class ModelStore:
             return ModelEntry(read_card(folder), folder, bundled)
         raise UnknownModelError(self._unknown(str(name_or_dir)))
 
-    def add(self, folder: Path, overwrite: bool = False) -> ModelEntry:
-        """Copy the model in `folder` into the store, under the name on its card.
+    def add(self, folder: Path, overwrite: bool = False, name: str | None = None) -> ModelEntry:
+        """Copy the model in `folder` into the store; name: that its card gets, None for the one it has.
 
-        Raises InputError when it is not valid, its name is a bundled model's, or it is there already and
-        `overwrite` is not set.
+        Raises InputError when it is not valid; NameTakenError when the name is a bundled model's, or it is there
+        already and `overwrite` is not set.
         """
         folder = Path(folder)
-        card, _ = load_model(folder)
+        card = _renamed(load_model(folder)[0], name)
         target = self._target(card.name, str(folder), overwrite)
         if target.exists() and target.samefile(folder):
             raise InputError(f"{folder}: lies in the store already; there is nothing to add")
 
         def write(staged: Path) -> None:
-            for name in MODEL_FILES:
-                if (folder / name).exists():
-                    shutil.copyfile(plain_file(folder, name), staged / name)
+            for file in MODEL_FILES:
+                if (folder / file).exists():
+                    shutil.copyfile(plain_file(folder, file), staged / file)
+            _write_name(staged, name)
             load_model(staged)  # what was copied is what was checked
 
         place_model(target, write, overwrite)
@@ -157,18 +170,19 @@ class ModelStore:
         entry.load()
         write_archive(entry.folder, Path(archive_path), overwrite)
 
-    def import_archive(self, archive_path: Path, overwrite: bool = False) -> ModelEntry:
-        """Take the model in a zip archive into the store, under the name on its card.
+    def import_archive(self, archive_path: Path, overwrite: bool = False, name: str | None = None) -> ModelEntry:
+        """Take the model in a zip archive into the store; name: that its card gets, None for the one it has.
 
-        Raises InputError when the archive holds anything but one valid model, its name is a bundled model's,
-        or it is there already and `overwrite` is not set.
+        Raises InputError when the archive holds anything but one valid model; NameTakenError as `add` does.
         """
         card, contents = read_archive(Path(archive_path))
+        card = _renamed(card, name)
         target = self._target(card.name, str(archive_path), overwrite)
 
         def write(staged: Path) -> None:
-            for name, content in contents.items():
-                (staged / name).write_bytes(content)
+            for file, content in contents.items():
+                (staged / file).write_bytes(content)
+            _write_name(staged, name)
             load_model(staged)
 
         place_model(target, write, overwrite)
@@ -207,12 +221,22 @@ class ModelStore:
         check_name(name, source)
         target = self.user_folder / name
         if (self.bundled_folder / name / CARD_FILE).exists():
-            raise InputError(f"{source}: its name {name} is a bundled model's; change the name on its card")
+            raise NameTakenError(
+                f"{source}: its name {name} is a bundled model's; give it another one",
+                self._free_name(name),
+                replaceable=False,
+            )
         if is_model(target) and not overwrite:
-            raise InputError(
-                f"{source}: the store has a model {name} already; give --overwrite to replace it, or remove that"
+            raise NameTakenError(
+                f"{source}: the store has a model {name} already; replace it (overwrite), or choose another name",
+                self._free_name(name),
+                replaceable=True,
             )
         return target
+
+    def _free_name(self, name: str) -> str:
+        taken = {folder.name for folder, _ in self._folders()}
+        return next(free for n in itertools.count(2) if (free := f"{name[:76]}-{n}") not in taken)
 
     def _unknown(self, name: str) -> str:
         names = [folder.name for folder, _ in self._folders()]
@@ -220,6 +244,16 @@ class ModelStore:
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
         there = f"there are {', '.join(names)}" if names else "the store is empty"
         return f"{name}: no model of this name or folder ({there}){meant}"
+
+
+def _renamed(card: ModelCard, name: str | None) -> ModelCard:
+    return card if name is None else dataclasses.replace(card, name=name)
+
+
+def _write_name(folder: Path, name: str | None) -> None:
+    """Give the card in a folder another name; weights know none."""
+    if name is not None:
+        (folder / CARD_FILE).write_bytes(_renamed(read_card(folder), name).to_bytes())
 
 
 def _models_in(root: Path) -> list[Path]:

@@ -49,7 +49,10 @@ class AlignedSegmenter(Segmenter):
         seed: int = 0,
     ):
         if not isinstance(descriptor, DenseDescriptor):
-            raise InputError(f"{descriptor.name}: aligning needs a dense model; choose one, or --method knn")
+            raise InputError(
+                f"{descriptor.name}: aligning needs a dense model; choose one, or take the nearest neighbours "
+                "(method knn)"
+            )
         if not 0 <= vote <= 1 or not 0 <= sharpness < np.inf:
             raise InputError(f"vote {vote}, sharpness {sharpness}: a share from 0 to 1 and a number from 0 up")
         self.descriptor = descriptor

@@ -63,8 +63,8 @@ def chosen(
             return "aligned", dense[0]
         if method == "aligned":
             raise InputError(
-                f"{like.name}: there is no dense model for a scan of its modality and size; choose one with "
-                "--model, pretrain one (--method dense), or take --method knn"
+                f"{like.name}: there is no dense model for a scan of its modality and size; choose one all the "
+                "same, pretrain one, or take the nearest neighbours (method knn)"
             )
     if method == "auto":
         method = "aligned" if model is not None and _is_dense(model, store) else "knn"

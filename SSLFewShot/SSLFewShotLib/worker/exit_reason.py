@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+from collections.abc import Sequence
 
 _AGAIN = "try again; the worker is started anew by itself"
 _CRASH = (
@@ -22,6 +24,8 @@ _WINDOWS = {
     0xC000013A: ("was stopped (Ctrl-C)", _AGAIN),
     0xC0000409: ("crashed (abort)", _CRASH),
 }
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
+_OF_A_TRACEBACK = re.compile(r'Traceback \(most recent call last\)|\s+File ".*", line \d+')
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")
 
 
@@ -44,13 +48,24 @@ def explain_exit(code: int | None) -> tuple[str, str]:
     return f"ended with exit code {code}", _AGAIN
 
 
-def remedy_at_start(code: int | None) -> str:
-    """What to do about a worker that has ended before it was ready."""
+def remedy_at_start(code: int | None, said: Sequence[str] = ()) -> str:
+    """What to do about a worker that has ended before it was ready; said: the last lines of its log."""
+    missing = _NO_MODULE.match(said[-1]) if said else None
+    if missing:
+        return (
+            f"the Python that it was started with lacks the package {missing[1].split('.')[0]}: install it there"
+        )
     if code == 127:
         return "the program was not found there: check its name, or give its whole path"
     if code == 255:
         return "for ssh this means no connection: check that `ssh` reaches the machine without asking for anything"
     return "try the same command in a terminal to see why"
+
+
+def last_words(lines: Sequence[str], most: int = 3) -> list[str]:
+    """The last lines of a log as far as they tell a user something: of a traceback the last line alone."""
+    lines = list(lines)
+    return lines[-1:] if any(map(_OF_A_TRACEBACK.match, lines[-2 * most :])) else lines[-most:]
 
 
 def signal_name(code: int) -> str | None:

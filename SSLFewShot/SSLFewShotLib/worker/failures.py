@@ -28,7 +28,7 @@ def described(error: BaseException) -> tuple[int, str, dict[str, Any]]:
     if isinstance(error, Cancelled):
         return REQUEST_CANCELLED, "cancelled", data
     if isinstance(error, InputError):
-        return WRONG_INPUT, _one_line(str(error)), data
+        return WRONG_INPUT, _one_line(str(error)), {**data, **getattr(error, "details", {})}
     if isinstance(error, OutputError):
         return NOT_WRITTEN, _one_line(error.strerror or str(error)), data
     if ran_out_of_memory(error):

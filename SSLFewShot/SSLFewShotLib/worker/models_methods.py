@@ -28,7 +28,7 @@ def _import(params: dict[str, Any], context: Context) -> dict[str, Any]:
 
     store, archive = ModelStore(), Path(params["archive"])
     take = store.add if archive.is_dir() else store.import_archive
-    return _shown(take(archive, overwrite=params["overwrite"]))
+    return _shown(take(archive, overwrite=params["overwrite"], name=params["name"]))
 
 
 def _export(params: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -61,7 +61,9 @@ def _shown(entry: ModelEntry) -> dict[str, Any]:
 HANDLERS = {
     "models/list": Handler(_listed, light=True),
     "models/show": Handler(_show, {"name": required(TEXT)}, light=True),
-    "models/import": Handler(_import, {"archive": required(PATH), "overwrite": optional(FLAG, False)}),
+    "models/import": Handler(
+        _import, {"archive": required(PATH), "overwrite": optional(FLAG, False), "name": optional(TEXT)}
+    ),
     "models/export": Handler(
         _export, {"name": required(TEXT), "archive": required(PATH), "overwrite": optional(FLAG, False)}
     ),

@@ -18,7 +18,7 @@ from typing import Any
 
 from SSLFewShotLib.outputs import remove_leftovers
 from SSLFewShotLib.worker import protocol
-from SSLFewShotLib.worker.exit_reason import explain_exit, remedy_at_start
+from SSLFewShotLib.worker.exit_reason import explain_exit, last_words, remedy_at_start
 from SSLFewShotLib.worker.handshake import REQUEST_ID, Handshake, Refused
 from SSLFewShotLib.worker.pending import Pending
 from SSLFewShotLib.worker.remembered_supports import RememberedSupports
@@ -42,7 +42,6 @@ _TO_END = 2.0
 """Seconds for a process that has closed its output to end by itself."""
 _TO_LOAD = 5.0
 """Times `start_timeout` that a worker has which has greeted: torch takes minutes from a slow disk."""
-_QUOTED_LINES = 3
 
 
 class Supervisor:
@@ -303,7 +302,7 @@ class Supervisor:
         data = self._end_worker()
         if what is None:
             what, remedy = explain_exit(data["exit_code"])
-            remedy = remedy if was_ready else remedy_at_start(data["exit_code"])
+            remedy = remedy if was_ready else remedy_at_start(data["exit_code"], data.get("log") or ())
         if not was_ready:
             self._fail_start(what, remedy, data)
             return
@@ -356,4 +355,4 @@ def _written_to(params: dict) -> list[Path]:
 
 
 def _last_words(data: dict) -> str:
-    return f" (its last words: {' / '.join(data['log'][-_QUOTED_LINES:])})" if data.get("log") else ""
+    return f" (its last words: {' / '.join(last_words(data['log']))})" if data.get("log") else ""

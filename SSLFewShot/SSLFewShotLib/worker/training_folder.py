@@ -19,6 +19,7 @@ from SSLFewShotLib.errors import InputError, OutputError
 from SSLFewShotLib.models.store import application_folder
 from SSLFewShotLib.outputs import write_text
 from SSLFewShotLib.worker.detached import is_alive
+from SSLFewShotLib.worker.exit_reason import last_words
 
 RUNNING, PAUSED, STOPPED, DONE, FAILED = "running", "paused", "stopped", "done", "failed"
 
@@ -155,7 +156,7 @@ class TrainingFolder:
             if self.has_checkpoint
             else "there is no checkpoint yet; resuming begins again"
         )
-        lines = self.last_lines()
+        lines = last_words(self.last_lines(), _LAST_LINES)
         said = f" Its last words: {' | '.join(lines)}" if lines else ""
         return f"its process ended without a word (it was killed, or the computer was restarted); {remedy}.{said}"
 
