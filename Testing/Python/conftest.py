@@ -70,3 +70,14 @@ def model(three_small_scans, tmp_path_factory) -> Path:
     outcome = sslfewshot("pretrain", three_small_scans, "--output", folder, "--iterations", 4, *COARSE)
     assert outcome.code == 0, outcome.err
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread():
+    """Computing in one thread, which comes out the same to the last bit in every process."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,8 +1,6 @@
-"""Reading and writing scans and labels; nibabel, pynrrd and the raw bytes as independent references."""
+"""Scans in files: voxels, types and places come back exactly; nibabel, pynrrd and the raw bytes as references."""
 
-import gzip
 import itertools
-import json
 import shutil
 import sys
 
@@ -11,31 +9,16 @@ import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name it goes by
+from image_samples import FORMATS, SHEARED, TURN, organs, scan
 from SSLFewShotLib.errors import InputError, OutputError
-from SSLFewShotLib.imaging import LabelMap, Segment, Volume, itk_images
+from SSLFewShotLib.imaging import LabelMap, Volume, itk_images
 from SSLFewShotLib.imaging.files import file_format, read_labels, read_volume, stem, write_labels, write_volume
 
-FORMATS = [".nrrd", ".nii.gz", ".nii", ".mha"]
-TURN = np.array([[0.8, -0.6, 0], [0.48, 0.64, -0.6], [0.36, 0.48, 0.8]])
 PERMUTATIONS = [
     np.diag(signs)[:, list(order)]
     for order in itertools.permutations(range(3))
     for signs in itertools.product((1.0, -1.0), repeat=3)
 ]
-SHEARED = np.array([[0.9, 0.2, 0.0, 5], [0.0, 0.7, 0.8, 6], [0.0, 0.0, 2.5, 7], [0, 0, 0, 1.0]])
-
-
-def scan(axes=None, shape=(5, 6, 7), kind=np.int16, **kwargs) -> Volume:
-    array = np.random.default_rng(1).integers(-1000, 2000, shape).astype(kind)
-    return Volume.from_spacing(array, (0.7, 1.1, 2.5), (-31.5, 12.25, 400.0), axes, **kwargs)
-
-
-def organs(overlap: bool = False) -> LabelMap:
-    grid = scan(TURN)
-    one, two = np.zeros((2, 5, 6, 7), bool)
-    one[1:4, 1:4, 1:4], two[2:5, (3 if overlap else 4) :, 3:6] = True, True
-    segments = [Segment(3, "Brain stem", (1.0, 0.5, 0.0), "a^b~c"), Segment(7, "Größe 脑", (0.0, 0.0, 1.0))]
-    return LabelMap.from_masks(grid, {"Brain stem": one, "Größe 脑": two}, segments)
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -104,11 +87,6 @@ def test_the_sheared_sform_of_a_nifti_is_read_as_it_is(tmp_path, qform):
     volume = read_volume(tmp_path / "x.nii.gz")
     assert np.allclose(volume.ijkToLps, SHEARED, atol=1e-5)
     assert np.array_equal(volume.array, data.T)
-
-
-def test_a_nifti_of_the_second_version_is_refused_with_a_way_out(tmp_path):
-    nibabel.save(nibabel.Nifti2Image(np.zeros((4, 5, 6), np.int16), np.eye(4)), tmp_path / "x.nii.gz")
-    check_refused(tmp_path / "x.nii.gz", "NIfTI-2 cannot be read; convert it")
 
 
 def test_a_nearly_orthogonal_direction_can_still_be_written_as_nifti(tmp_path):
@@ -191,183 +169,6 @@ def test_where_itk_cannot_open_a_path_the_file_goes_through_a_copy(tmp_path, mon
     assert len(opened) == 2 and all(name.isascii() and name.endswith(endings) for name in opened)
 
 
-def check_refused(path, pattern, read=read_volume):
-    with pytest.raises(InputError, match=pattern) as error:
-        read(path)
-    message = str(error.value)
-    assert path.name in message and "\n" not in message and "SimpleITK" not in message
-
-
-@pytest.mark.parametrize("name", ["x.nii.gz", "x.seg.nrrd", "folder"])
-@pytest.mark.parametrize("read", [read_volume, read_labels])
-def test_a_missing_file_is_refused(tmp_path, name, read):
-    check_refused(tmp_path / name, "no such file or folder", read)
-
-
-@pytest.mark.parametrize("ending", [*FORMATS, ".mhd", ".dcm", ".seg.nrrd"])
-@pytest.mark.parametrize("read", [read_volume, read_labels])
-def test_an_empty_or_meaningless_file_is_refused_quietly(tmp_path, ending, read, capfd):
-    path = tmp_path / f"x{ending}"
-    path.touch()
-    check_refused(path, "the file is empty", read)
-    path.write_bytes(b"this is not an image\n" * 40)
-    check_refused(path, "could not be read|damaged", read)
-    assert capfd.readouterr().err == ""
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
-    check_refused(tmp_path / "notes.txt", r"not a known image format; \.nrrd, \.nii\.gz")
-
-
-@pytest.mark.parametrize("part", [0.02, 0.3, 0.99])
-@pytest.mark.parametrize("compress", [True, False])
-@pytest.mark.parametrize("ending", FORMATS)
-def test_a_file_that_is_cut_short_is_refused_quietly(tmp_path, ending, compress, part, capfd):
-    path = tmp_path / f"x{ending}"
-    write_volume(scan(shape=(20, 30, 40)), path, compress=compress)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * part)])
-    check_refused(path, "cut short|damaged")
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("ending", [".nrrd", ".nii.gz", ".mha"])
-def test_damaged_bytes_in_a_compressed_file_are_noticed(tmp_path, ending):
-    path = tmp_path / f"x{ending}"
-    write_volume(scan(shape=(20, 30, 40)), path)
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 40] = bytes(40)
-    path.write_bytes(content)
-    check_refused(path, "cut short|damaged")
-
-
-def test_a_gzip_of_several_members_is_whole(tmp_path):
-    volume = scan()
-    write_volume(volume, tmp_path / "x.nii")
-    content = (tmp_path / "x.nii").read_bytes()
-    (tmp_path / "x.nii.gz").write_bytes(gzip.compress(content[:300]) + gzip.compress(content[300:]))
-    assert np.array_equal(read_volume(tmp_path / "x.nii.gz").array, volume.array)
-
-
-@pytest.mark.parametrize("ending", FORMATS)
-def test_2d_4d_and_colour_images_are_refused(tmp_path, ending):
-    flat, colour = tmp_path / f"flat{ending}", tmp_path / f"colour{ending}"
-    series = tmp_path / f"series{ending}"
-    sitk.WriteImage(sitk.Image([8, 9], sitk.sitkInt16), str(flat))
-    sitk.WriteImage(sitk.Image([4, 5, 6, 3], sitk.sitkInt16), str(series))
-    sitk.WriteImage(sitk.Image([4, 5, 6], sitk.sitkVectorUInt8, 3), str(colour))
-    check_refused(flat, r"3D image was expected, this one is 2D \(8 × 9\)")
-    check_refused(series, r"3D image was expected, this one is 4D \(4 × 5 × 6 × 3\)")
-    check_refused(colour, "one value a voxel was expected, this image has 3")
-    check_refused(series, "this one is 4D", read_labels)
-
-
-def test_an_image_without_voxels_is_refused(tmp_path):
-    header = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4)).header
-    header["dim"][1:4] = [0, 5, 6]
-    (tmp_path / "x.nii").write_bytes(header.binaryblock + bytes(4))
-    check_refused(tmp_path / "x.nii", "could not be read|empty|damaged")
-
-
-@pytest.mark.parametrize("ending", FORMATS)
-def test_nan_and_infinite_voxels_are_counted_and_refused(tmp_path, ending):
-    volume = scan(kind=np.float32)
-    volume.array[0, 0, 0], volume.array[1, 2, :3] = np.nan, np.inf
-    write_volume(volume, tmp_path / f"x{ending}")
-    check_refused(tmp_path / f"x{ending}", "4 of 210 voxels are NaN or infinite")
-    check_refused(tmp_path / f"x{ending}", "NaN or infinite", read_labels)
-
-
-@pytest.mark.parametrize("kind", [">f4", "<f8"])
-def test_nan_in_a_nifti_of_another_byte_order_is_found(tmp_path, kind):
-    data = np.zeros((4, 5, 6), kind)
-    data[1, 1, 1] = np.nan
-    image = nibabel.Nifti1Image(data, np.eye(4), nibabel.Nifti1Header(endianness=kind[0]))
-    image.set_data_dtype(kind)
-    nibabel.save(image, tmp_path / "x.nii.gz")
-    check_refused(tmp_path / "x.nii.gz", "1 of 120 voxels are NaN")
-
-
-def test_a_file_that_may_not_be_opened_is_refused(tmp_path, monkeypatch):
-    write_volume(scan(), tmp_path / "x.nrrd")
-
-    def refuse(*_args, **_kwargs):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refuse)
-    check_refused(tmp_path / "x.nrrd", r"cannot be opened \(Permission denied\)")
-
-
-@pytest.mark.parametrize("ending", [*FORMATS, ".seg.nrrd"])
-def test_labels_keep_numbers_and_place_in_every_format(tmp_path, ending):
-    labels = organs()
-    write_labels(labels, tmp_path / f"x{ending}")
-    again = read_labels(tmp_path / f"x{ending}")
-    assert np.array_equal(again.array, labels.array) and again.array.dtype == np.uint8
-    assert again.same_grid(labels)
-    named = ending in (".nrrd", ".seg.nrrd")
-    assert [s.name for s in again.segments] == (
-        ["Brain stem", "Größe 脑"] if named else ["Segment_3", "Segment_7"]
-    )
-
-
-@pytest.mark.parametrize("ending", FORMATS)
-def test_overlapping_segments_are_refused_where_they_do_not_fit(tmp_path, ending):
-    with pytest.raises(InputError, match=r"overlap.*write \.seg\.nrrd"):
-        write_labels(organs(overlap=True), tmp_path / f"x{ending}")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_layers_that_do_not_overlap_are_merged_for_a_format_of_one_layer(tmp_path):
-    labels = organs()
-    layers = np.stack([np.where(labels.array == v, v, 0) for v in (3, 7)], -1)
-    layered = LabelMap(layers, labels.ijkToLps, segments=labels.segments, layers={3: 0, 7: 1})
-    write_labels(layered, tmp_path / "x.nii.gz")
-    assert np.array_equal(read_labels(tmp_path / "x.nii.gz").array, labels.array)
-
-
-@pytest.mark.parametrize(
-    ("values", "pattern"),
-    [([0.0, 1.5], "whole label numbers"), ([0.0, np.nan], "NaN or infinite"), ([0.0, -1.0], "from 0 to 32767"),
-     ([0.0, 40000.0], "from 0 to 32767")],
-)  # fmt: skip
-def test_what_cannot_be_labels_is_refused(tmp_path, values, pattern):
-    write_volume(scan().with_array(np.resize(np.array(values, np.float32), (5, 6, 7))), tmp_path / "x.nrrd")
-    check_refused(tmp_path / "x.nrrd", pattern, read_labels)
-
-
-def test_whole_numbers_stored_as_floats_are_labels(tmp_path):
-    write_volume(scan().with_array(np.resize([0.0, 2.0, 300.0], (5, 6, 7))), tmp_path / "x.nii.gz")
-    labels = read_labels(tmp_path / "x.nii.gz")
-    assert [s.value for s in labels.segments] == [2, 300] and labels.array.dtype == np.int16
-
-
-@pytest.mark.parametrize("sidecar", ["x_labels.json", "labels.json"])
-def test_names_and_colours_come_from_a_file_beside_the_labels(tmp_path, sidecar):
-    write_labels(organs(), tmp_path / "x.nii.gz")
-    names = {"0": "background", "7": {"name": "Parotid", "color": [255, 0, 51]}, "3": "Brainstem", "9": "Larynx"}
-    (tmp_path / sidecar).write_text(json.dumps(names), encoding="utf-8")
-    segments = read_labels(tmp_path / "x.nii.gz").segments
-    assert [(s.value, s.name) for s in segments] == [(3, "Brainstem"), (7, "Parotid"), (9, "Larynx")]
-    assert segments[1].colour == (1.0, 0.0, 0.2)
-
-
-def test_a_number_without_a_name_keeps_a_plain_one(tmp_path):
-    write_labels(organs(), tmp_path / "x.mha")
-    (tmp_path / "labels.json").write_text('{"3": "Brainstem"}', encoding="utf-8")
-    assert [s.name for s in read_labels(tmp_path / "x.mha").segments] == ["Brainstem", "Segment_7"]
-
-
-@pytest.mark.parametrize("text", ["", "[1]", '{"a": "b"}', '{"1": {"color": [1, 0, 0]}}', '{"1": 5}'])
-def test_a_file_of_names_that_says_something_else_is_refused(tmp_path, text):
-    write_labels(organs(), tmp_path / "x.nii.gz")
-    (tmp_path / "labels.json").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=r"labels\.json: .* was expected; correct or remove the file"):
-        read_labels(tmp_path / "x.nii.gz")
-
-
 @pytest.mark.parametrize("ending", [*FORMATS, ".seg.nrrd"])
 def test_an_existing_file_is_kept_unless_overwriting_was_asked_for(tmp_path, ending):
     path = tmp_path / f"x{ending}"
@@ -446,14 +247,3 @@ def test_real_scans_lie_where_nibabel_says(real_data):
         volume, other = read_volume(path), nibabel.load(path)
         assert np.allclose(np.diag([-1, -1, 1, 1.0]) @ other.affine, volume.ijkToLps, atol=1e-3)
         assert np.allclose(other.get_fdata().T, volume.array)
-
-
-@pytest.mark.realdata
-def test_real_labels_lie_on_their_scans_and_survive_every_format(real_data, tmp_path):
-    folder = real_data / "head-neck-ct" / "labelled"
-    volume, labels = read_volume(folder / "pt_013_ct.nii.gz"), read_labels(folder / "pt_013_seg.nii.gz")
-    assert volume.same_grid(labels) and [s.value for s in labels.segments] == [1, 2, 3, 4, 5, 6, 7]
-    for ending in [*FORMATS, ".seg.nrrd"]:
-        write_labels(labels, tmp_path / f"x{ending}")
-        again = read_labels(tmp_path / f"x{ending}")
-        assert again.same_grid(volume) and np.array_equal(again.array, labels.array)

@@ -20,13 +20,7 @@ from SSLFewShotLib.sampling.preparation import PreparedScan
 
 
 # Small convolutions are slower on several threads that wait for one another.
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 EXTENT, INTENSITY = Extent("mm", 60.0), Intensity("zscore")
 

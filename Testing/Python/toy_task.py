@@ -83,6 +83,22 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {key: tensor.clone() for key, tensor in trainer.module.state_dict().items()}
 
 
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def stop_in(trainer: Trainer, iteration: int, error: BaseException) -> None:
+    """Make `trainer` raise `error` when it comes to that iteration."""
+    plain = trainer.task.sample
+
+    def raising(*arguments, **keywords):
+        if trainer.training.iteration == iteration:
+            raise error
+        return plain(*arguments, **keywords)
+
+    trainer.task.sample = raising
+
+
 if __name__ == "__main__":
     # A training that leaves a checkpoint after each iteration, slow enough to be killed on its way.
     torch.set_num_threads(1)
