@@ -9,6 +9,7 @@ import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name it goes by
+from command_line import no_file_larger_than
 from image_samples import FORMATS, SHEARED, TURN, organs, scan
 from SSLFewShotLib.errors import InputError, OutputError
 from SSLFewShotLib.imaging import LabelMap, Volume, itk_images
@@ -192,19 +193,13 @@ def test_an_image_is_not_written_to_an_ending_that_does_not_fit(tmp_path, name):
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are POSIX")
 @pytest.mark.parametrize("ending", [*FORMATS, ".seg.nrrd"])
 def test_a_disk_that_fills_up_leaves_nothing_behind_and_says_so(tmp_path, ending, rng, capfd):
-    import resource
-
     labels = LabelMap(rng.integers(0, 200, (30, 40, 50)).astype(np.uint8), np.eye(4))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
+    with no_file_larger_than(20_000):
         with pytest.raises(OutputError, match=rf"x{ending}: could not be written"):
             write_labels(labels, tmp_path / f"x{ending}")
         if ending != ".seg.nrrd":
             with pytest.raises(OutputError, match=rf"x{ending}: could not be written"):
                 write_volume(labels, tmp_path / f"x{ending}")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr().err == ""
 

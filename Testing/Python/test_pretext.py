@@ -18,7 +18,6 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.patches import PLANE_AXES
 from SSLFewShotLib.sampling.preparation import PreparedScan
 
-
 # Small convolutions are slower on several threads that wait for one another.
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
