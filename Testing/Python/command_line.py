@@ -107,6 +107,13 @@ def write_patient(
     return image, segmentation
 
 
+def write_patients(folder: Path, count: int = 3) -> Path:
+    """Write pt_0, pt_1, … with their labels; returns the folder."""
+    for seed in range(count):
+        write_patient(folder, seed)
+    return folder
+
+
 def files_in(folder: Path) -> list[str]:
     """Every file and folder at or below a folder, hidden ones included."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.exists() else []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import COARSE, sslfewshot, write_patient
+from command_line import COARSE, sslfewshot, write_patients
 from SSLFewShotLib.imaging.phantoms import write_cohort
 
 
@@ -33,10 +33,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def scans(tmp_path_factory) -> Path:
     """pt_0 to pt_2 with labels; not to be changed."""
-    folder = tmp_path_factory.mktemp("scans")
-    for seed in range(3):
-        write_patient(folder, seed)
-    return folder
+    return write_patients(tmp_path_factory.mktemp("scans"))
 
 
 @pytest.fixture

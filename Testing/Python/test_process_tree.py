@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from SSLFewShotLib.worker import process_tree
+from waiting import is_alive, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
 
@@ -38,18 +38,6 @@ def family():
             os.kill(pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-
-
-def until(condition, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    found = process_tree.find(pid)
-    return found is not None and not found.ended
 
 
 def test_a_tree_ends_with_its_children_and_theirs_but_not_with_a_session_of_its_own(family):

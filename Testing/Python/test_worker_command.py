@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import BOX, QUICK, files_in, finished, sslfewshot, started, write_patient
+from command_line import BOX, QUICK, Outcome, files_in, finished, sslfewshot, started, write_patients
 from SSLFewShotLib.worker import process_tree
 from SSLFewShotLib.worker.client import WorkerClient
+from waiting import is_alive, until
 
 WORKER = shlex.join([sys.executable, "-u", "-m", "SSLFewShotLib", "worker"])
 TOY = Path(__file__).with_name("toy_worker.py")
@@ -24,15 +25,7 @@ VOLATILE = ("seconds", "support_seconds", "date", "modified_ns")
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory) -> Path:
     """pt_0 to pt_2 with labels, under names with spaces, quotes and other letters; not to be changed."""
-    folder = tmp_path_factory.mktemp("Größe 'a' \"b\" 你好")
-    for seed in range(3):
-        write_patient(folder, seed)
-    return folder
-
-
-@pytest.fixture
-def support(scans) -> tuple:
-    return "--support", scans / "pt_0_ct.nrrd", scans / "pt_0.seg.nrrd"
+    return write_patients(tmp_path_factory.mktemp("Größe 'a' \"b\" 你好"))
 
 
 @pytest.fixture(autouse=True)
@@ -49,18 +42,6 @@ def steady(value):
 
 def workers_of(pid: int) -> list[int]:
     return [p.pid for p in process_tree.processes().values() if p.parent == pid and not p.ended]
-
-
-def until(condition, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    found = process_tree.find(pid)
-    return found is not None and not found.ended
 
 
 # The worker as a command
@@ -94,19 +75,24 @@ def test_the_worker_greets_first_says_nothing_but_messages_and_ends_with_its_inp
 # The same results
 
 
-def test_scans_segmented_by_a_worker_are_those_of_the_plain_command(scans, support, tmp_path):
+def segmented_here_and_by(worker: str, scans: Path, support: tuple, folder: Path, *how: str) -> Outcome:
+    """Two scans by the plain command and by a worker, which come to the same; returns the worker's outcome."""
     targets = scans / "pt_1_ct.nrrd", scans / "pt_2_ct.nrrd"
-    plain = sslfewshot("segment", *targets, *support, "--output", tmp_path / "plain", *QUICK, "--json")
-    remote = sslfewshot(
-        "segment", *targets, *support, "--output", tmp_path / "remote", *QUICK, "--json", "--worker", WORKER
-    )
+    arguments = ("segment", *targets, *support, *how, "--json", "--output")
+    plain = sslfewshot(*arguments, folder / "plain")
+    remote = sslfewshot(*arguments, folder / "remote", "--worker", worker)
     assert plain.code == remote.code == 0, remote.err
     assert steady(remote.result) == steady(plain.result)
-    assert files_in(tmp_path / "remote") == files_in(tmp_path / "plain")
-    for name in files_in(tmp_path / "plain"):
+    names = files_in(folder / "plain")
+    assert files_in(folder / "remote") == names and sum(name.endswith(".nii.gz") for name in names) == 4
+    for name in names:
         if name.endswith(".nii.gz"):
-            assert (tmp_path / "remote" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
-    assert "starting the worker" in remote.err
+            assert (folder / "remote" / name).read_bytes() == (folder / "plain" / name).read_bytes()
+    return remote
+
+
+def test_scans_segmented_by_a_worker_are_those_of_the_plain_command(scans, support, tmp_path):
+    assert "starting the worker" in segmented_here_and_by(WORKER, scans, support, tmp_path, *QUICK).err
 
 
 def test_the_same_is_said_of_a_scan_that_cannot_be_used(scans, support, tmp_path):
@@ -182,17 +168,7 @@ def elsewhere() -> str:
 
 
 def test_a_worker_that_shares_no_disk_gets_the_scans_and_gives_the_results(scans, support, tmp_path, elsewhere):
-    targets = scans / "pt_1_ct.nrrd", scans / "pt_2_ct.nrrd"
-    plain = sslfewshot("segment", *targets, *support, "--output", tmp_path / "plain", *BOX, "--json")
-    remote = sslfewshot(
-        "segment", *targets, *support, "--output", tmp_path / "remote", *BOX, "--json", "--worker", elsewhere
-    )
-    assert plain.code == remote.code == 0, remote.err
-    assert steady(remote.result) == steady(plain.result)
-    assert files_in(tmp_path / "remote") == files_in(tmp_path / "plain")
-    for name in files_in(tmp_path / "plain"):
-        if name.endswith(".nii.gz"):
-            assert (tmp_path / "remote" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    segmented_here_and_by(elsewhere, scans, support, tmp_path, *BOX)
 
 
 def test_an_evaluation_is_refused_by_a_worker_that_shares_no_disk(scans, tmp_path, elsewhere):
@@ -274,6 +250,5 @@ class TestEndings:
             "segment", scans / "pt_1_ct.nrrd", *support, "--output", tmp_path / "out", "--worker", silent
         )
         until(lambda: workers_of(process.pid))
-        time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         assert finished(process).code == 130 and files_in(tmp_path / "out") == []

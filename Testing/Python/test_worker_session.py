@@ -9,24 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import files_in, write_patient
+from command_line import files_in
 from SSLFewShotLib.errors import Cancelled
-from SSLFewShotLib.worker import process_tree
 from SSLFewShotLib.worker.client import WorkerClient, WorkerError, WorkerLost
+from waiting import is_alive, until
 
 COMMAND = [sys.executable, "-u", "-m", "SSLFewShotLib.worker"]
 QUICK = {"model": "gvdiff", "settings": {"spacing": 16.0}}
 SLOW = {"model": "gvdiff", "settings": {"spacing": 8.0}}
 RESULTS = ["pt_1_ct_confidence.nii.gz", "pt_1_ct_seg.nii.gz", "report.json"]
-
-
-@pytest.fixture(scope="module")
-def scans(tmp_path_factory) -> Path:
-    """pt_0 to pt_2 with labels; not to be changed."""
-    folder = tmp_path_factory.mktemp("scans")
-    for seed in range(3):
-        write_patient(folder, seed)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +36,6 @@ def job(scans: Path, output: Path, kind: dict, **more) -> dict:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in RESULTS if name.endswith(".nii.gz")}
-
-
-def until(condition, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    found = process_tree.find(pid)
-    return found is not None and not found.ended
 
 
 @pytest.fixture(scope="module")
