@@ -60,6 +60,23 @@ def three_small_scans(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """A folder for trainings and a store of the test's own; whatever still runs at the end is ended."""
+    from SSLFewShotLib.worker import process_tree
+    from SSLFewShotLib.worker.detached import is_alive
+    from SSLFewShotLib.worker.training_folder import all_trainings
+
+    monkeypatch.setenv("SSLFEWSHOT_JOBS", str(tmp_path / "jobs"))
+    monkeypatch.setenv("SSLFEWSHOT_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield tmp_path / "jobs"
+    for folder in all_trainings(tmp_path / "jobs"):
+        process = folder.read("process")
+        if process and is_alive(process):
+            process_tree.kill_tree(process["pid"], process["started"])
+
+
 @pytest.fixture(scope="session")
 def model(three_small_scans, tmp_path_factory) -> Path:
     """A model after very few iterations; not to be changed."""
