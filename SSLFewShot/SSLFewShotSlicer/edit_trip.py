@@ -11,8 +11,8 @@ _button = None
 
 
 def go(panel, segmentation, volume):
-    """Open the Segment Editor on these nodes; False when there is none."""
-    if getattr(slicer.modules, "segmenteditor", None) is None:
+    """Open the Segment Editor on these nodes; False when there is none, or no window to open it in."""
+    if getattr(slicer.modules, "segmenteditor", None) is None or slicer.util.mainWindow() is None:
         return False
     editor = slicer.modules.segmenteditor.widgetRepresentation()
     if editor is None:

@@ -6,8 +6,8 @@ import slicer
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer import descriptor_maps, views
 from SSLFewShotSlicer.comparing import comparing, table_of
-from SSLFewShotSlicer.durations import in_words
-from SSLFewShotSlicer.jobs import CANCELLED, DONE, FAILED, explained
+from SSLFewShotSlicer.job_display import JobDisplay
+from SSLFewShotSlicer.jobs import explained
 from SSLFewShotSlicer.parameters import supports_of
 from SSLFewShotSlicer.section import Section, fit_height, plain_table
 from SSLFewShotSlicer.translation import _
@@ -23,7 +23,7 @@ class EvaluateSection(Section):
 
     def set_up(self):
         ui = self.ui
-        self.job = None
+        self.display = JobDisplay(self, ui.evaluateProgress, ui.evaluateStatus, ui.evaluateCancelButton)
         self._place = None
         header = ui.scoreTable.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
@@ -32,46 +32,39 @@ class EvaluateSection(Section):
         ui.compareButton.connect("clicked(bool)", lambda _checked: self.compare())
         ui.coloursButton.connect("clicked(bool)", lambda _checked: self.show_colours())
         ui.similarButton.connect("toggled(bool)", self._on_similar)
-        ui.evaluateCancelButton.connect("clicked(bool)", lambda _checked: self.cancel())
         ui.scoreHint.connect("linkActivated(QString)", self._on_link)
 
     def refresh(self):
         parameters, ui = self.parameters, self.ui
-        running = self.running
+        busy = _("Something is being computed already; wait for it, or cancel it") if self.display.running else ""
         chosen = parameters.reference_segmentation and parameters.compared_segmentation
-        ui.compareButton.enabled = bool(chosen) and not running
-        inside = parameters.inspected_volume is not None and not running
-        ui.coloursButton.enabled = inside
-        ui.similarButton.enabled = ui.similarButton.checked or (inside and bool(supports_of(parameters)))
-        # Their files are not carried to another machine.
-        ui.insideGroup.visible = not self.panel.setup.elsewhere
+        self.offer(ui.compareButton, busy or ("" if chosen else _("Choose two segmentations first")))
+        inside = busy or ("" if parameters.inspected_volume is not None else _("Choose a scan first"))
+        self.offer(ui.coloursButton, inside)
+        if not ui.similarButton.checked:
+            marked = "" if supports_of(parameters) else _("Choose a marked scan and its segmentation first")
+            self.offer(ui.similarButton, inside or marked)
 
     def scene_closing(self):
         super().scene_closing()
-        self.job = None
+        self.display.forget()
         self._forget_place()
         self.ui.scoreTable.hide()
         self.ui.scoreHint.hide()
-        self._show_progress()
 
     def close(self):
         super().close()
         self._forget_place()
 
     @property
-    def running(self):
-        """Whether something is computed."""
-        return self.job is not None and not self.job.over
-
-    def cancel(self):
-        """Stop what is computed."""
-        if self.running:
-            self.job.cancel()
+    def job(self):
+        """The last computation, or None."""
+        return self.display.job
 
     def compare(self):
         """Measure the compared segmentation against the reference."""
         parameters = self.parameters
-        self._run(
+        self.display.run(
             _("comparing"),
             comparing(self.session, parameters.reference_segmentation, parameters.compared_segmentation),
             self._show_scores,
@@ -80,7 +73,7 @@ class EvaluateSection(Section):
     def show_colours(self):
         """Lay the model's view of the scan over it, as colours."""
         kind = KINDS[max(0, self.ui.coloursSelector.currentIndex)]
-        self._run(
+        self.display.run(
             _("computing colours"),
             descriptor_maps.colours(
                 self.session, self.parameters.inspected_volume, self.parameters.model, kind, self.panel.device()
@@ -91,7 +84,7 @@ class EvaluateSection(Section):
     def find_similar(self, position):
         """Show where the other scan looks like the place of the marked one; position: (3,) RAS in the world."""
         volume = supports_of(self.parameters)[0][0]
-        self._run(
+        self.display.run(
             _("looking for the same place"),
             descriptor_maps.similar(
                 self.session,
@@ -104,38 +97,8 @@ class EvaluateSection(Section):
             self._show_similar,
         )
 
-    def _run(self, title, steps, show):
-        self.message.clear()
-
-        def observe(job):
-            if self.closed or job is not self.job:
-                return
-            self._show_progress()
-            if job.over:
-                if job.state == DONE:
-                    show(job.result)
-                elif job.state == FAILED:
-                    self.message.error(job.sentence)
-                elif job.state == CANCELLED:
-                    self.message.information(_("Cancelled"))
-                self.panel.refresh()
-
-        if self.running:
-            self.job.cancel()
-        self.job = self.session.run(title, steps)
-        self.panel.watch(self.job, observe)
-        self._show_progress()
-
-    def _show_progress(self):
-        ui, running = self.ui, self.running
-        for widget in (ui.evaluateProgress, ui.evaluateStatus, ui.evaluateCancelButton):
-            widget.visible = running
-        if running:
-            left = _(", about {time} left").format(time=in_words(self.job.remaining)) if self.job.remaining else ""
-            ui.evaluateProgress.value = int(1000 * self.job.fraction)
-            ui.evaluateStatus.text = f"{self.job.message[:1].upper()}{self.job.message[1:]}{left}"
-
-    def _show_scores(self, comparison):
+    def _show_scores(self, job):
+        comparison = job.result
         table = self.ui.scoreTable
         table.setRowCount(len(comparison.rows))
         for row, entry in enumerate(comparison.rows):
@@ -173,8 +136,8 @@ class EvaluateSection(Section):
         slicer.app.applicationLogic().GetSelectionNode().SetActiveTableID(node.GetID())
         slicer.app.applicationLogic().PropagateTableSelection()
 
-    def _show_colours(self, node_id):
-        node = slicer.mrmlScene.GetNodeByID(node_id)
+    def _show_colours(self, job):
+        node = slicer.mrmlScene.GetNodeByID(job.result)
         if node is not None:
             self._hide_marks()
             slicer.util.setSliceViewerLayers(
@@ -182,7 +145,8 @@ class EvaluateSection(Section):
             )
             self.message.success(_("Places with the same colour look alike to the model"))
 
-    def _show_similar(self, found):
+    def _show_similar(self, job):
+        found = job.result
         node = slicer.mrmlScene.GetNodeByID(found.volume_id)
         if node is not None:
             self._hide_marks()

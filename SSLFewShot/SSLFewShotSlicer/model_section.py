@@ -11,7 +11,8 @@ from SSLFewShotSlicer.section import Section, fit_height, plain_table
 from SSLFewShotSlicer.translation import _
 
 ARCHIVES = "SSLFewShot models (*.zip)"
-TITLES = {"heatmap": "HEATMAP", "reg2d": "REG2D", "doersch": "DOERSCH", "dense": "DENSE"}
+RENAME_LINK, REPLACE_LINK = "rename", "replace"
+TITLES = {"heatmap": "HEATMAP", "reg2d": "REG2D", "doersch": "DOERSCH", "dense": "DENSE", "alpnet": "ALPNET"}
 
 
 class ModelSection(Section):
@@ -24,6 +25,7 @@ class ModelSection(Section):
         ui = self.ui
         self.cards = []
         self._fitting = []
+        self._offered = {}
         table = ui.modelTable
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
@@ -36,11 +38,23 @@ class ModelSection(Section):
         ui.exportModelButton.connect("clicked(bool)", lambda _checked: self.export())
         ui.removeModelButton.connect("clicked(bool)", lambda _checked: self.remove())
         ui.refreshModelsButton.connect("clicked(bool)", lambda _checked: self.load())
+        ui.modelMessage.connect("linkActivated(QString)", self._on_link)
         ui.modelSection.connect("contentsCollapsed(bool)", self._on_collapsed)
         self._show_card()
 
     def refresh(self):
-        self.ui.fittingModelButton.enabled = self.parameters.target_volume is not None
+        ui, card = self.ui, self.chosen
+        chosen = self.parameters.target_volume is not None
+        self.offer(ui.fittingModelButton, "" if chosen else _("Choose the scan to segment first"))
+        none = "" if card is not None else _("Choose a model from the list first")
+        ui.useModelButton.enabled = not none
+        self.offer(ui.exportModelButton, none)
+        bundled = (
+            _("A model that came with the software cannot be removed") if card and card.get("bundled") else ""
+        )
+        self.offer(ui.removeModelButton, none or bundled)
+        for button in (ui.importModelButton, ui.refreshModelsButton):
+            self.offer(button)
 
     @property
     def chosen(self):
@@ -91,12 +105,35 @@ class ModelSection(Section):
         """Add a model from a file."""
         archive = dialogs.choose_file(_("Import a model"), ARCHIVES)
         if archive:
-            self._change(
-                _("importing a model"),
-                "models/import",
-                {"archive": archive},
-                lambda card: (_("{model} was imported").format(model=card["name"]), card["name"]),
-            )
+            self._import({"archive": archive})
+
+    def _import(self, params):
+        def failed(job):
+            # The name is taken: a click gives it another one, or replaces the model that has it.
+            details = getattr(job.error, "data", None) or {}
+            if "free" not in details:
+                return
+            self._offered = {
+                RENAME_LINK: {**params, "name": details["free"]},
+                REPLACE_LINK: {**params, "overwrite": True},
+            }
+            answers = [(RENAME_LINK, _("Import it as {name}").format(name=details["free"]))]
+            if details.get("replaceable"):
+                answers.append((REPLACE_LINK, _("Replace that model")))
+            self.message.question(job.sentence, answers)
+
+        self._change(
+            _("importing a model"),
+            "models/import",
+            params,
+            lambda card: (_("{model} was imported").format(model=card["name"]), card["name"]),
+            failed,
+        )
+
+    def _on_link(self, link):
+        offered, self._offered = self._offered, {}
+        if link in offered:
+            self._import(offered[link])
 
     def export(self):
         """Write the chosen model into a file."""
@@ -125,7 +162,7 @@ class ModelSection(Section):
                 lambda answer: (_("{model} was deleted").format(model=card["name"]), None),
             )
 
-    def _change(self, title, method, params, told):
+    def _change(self, title, method, params, told, failed=None):
         def steps(job):
             answer = yield self.session.request(method, params)
             return answer
@@ -135,6 +172,8 @@ class ModelSection(Section):
                 sentence, choose = told(job.result)
                 self.load(choose)
                 self.message.success(sentence)
+            elif job.state == FAILED and failed is not None:
+                failed(job)
 
         self._run(title, steps, show)
 
@@ -172,7 +211,7 @@ class ModelSection(Section):
         if self.cards:
             table.setCurrentCell(rows[0] if rows else 0, 0)
         self._show_card()
-        self.panel.segment.fill_models(self.cards)
+        self.panel.segment.methods.take(self.cards)
 
     def _show_fitting(self, scan, names):
         self._fitting = names
@@ -199,12 +238,10 @@ class ModelSection(Section):
 
     def _show_card(self):
         card = self.chosen
-        ui = self.ui
-        ui.useModelButton.enabled = card is not None
-        ui.exportModelButton.enabled = card is not None
-        ui.removeModelButton.enabled = card is not None and not card.get("bundled")
-        ui.modelCard.setHtml(card_html(card) if card is not None else "")
+        self.ui.modelCard.setHtml(card_html(card) if card is not None else "")
+        if self.parameters is not None:
+            self.refresh()
 
     def _on_collapsed(self, collapsed):
-        if not collapsed and not self.cards and not self.panel.missing_packages():
+        if not collapsed and not self.cards and not self.panel.obstacle():
             self.load()

@@ -31,6 +31,7 @@ class Panel(VTKObservationMixin):
         self._gui_tag = None
         self._watched = []
         self._entered = False
+        self.usual_tips = {}
         self.root = load_form("SSLFewShot")
         kinds = (SetupSection, SupportSection, SegmentSection, EvaluateSection, ModelSection, PretrainSection)
         containers = ("setup", "support", "segment", "evaluate", "model", "pretrain")
@@ -118,6 +119,10 @@ class Panel(VTKObservationMixin):
     def missing_packages(self):
         """Names of packages that have to be installed first."""
         return self.setup.missing
+
+    def obstacle(self):
+        """Why nothing can be computed yet, as a sentence; "" when the background process can be asked."""
+        return _("Install what is missing first, in Setup") if self.missing_packages() else ""
 
     def refresh_soon(self):
         """Show the choices once the event loop is idle, however many have changed."""

@@ -5,15 +5,15 @@ import slicer
 from SSLFewShotSlicer import views
 from SSLFewShotSlicer.bridge import hide_confidence, show_confidence
 from SSLFewShotSlicer.durations import in_words
-from SSLFewShotSlicer.section import show_widget
+from SSLFewShotSlicer.section import PanelPart, show_widget
 from SSLFewShotSlicer.translation import _
 
 
-class ResultSection:
+class ResultSection(PanelPart):
     """The part of the section "Segment" below Apply. results: `Segmented`, a scan each; none before Apply."""
 
     def __init__(self, panel, message):
-        self.panel = panel
+        super().__init__(panel)
         self.message = message
         self.results = []
         ui = self.ui
@@ -22,16 +22,6 @@ class ResultSection:
         ui.undoButton.connect("clicked(bool)", lambda _checked: self.undo())
         ui.confidenceCheck.connect("toggled(bool)", self.show_confidence)
         ui.show3DCheck.connect("toggled(bool)", self.show_surfaces)
-
-    @property
-    def ui(self):
-        """All widgets of the panel by name."""
-        return self.panel.ui
-
-    @property
-    def parameters(self):
-        """The user's choices."""
-        return self.panel.parameters
 
     def forget(self):
         """Let go of the results: their scene is closed."""

@@ -45,21 +45,11 @@ def _row_height(table):
     return qt.QFontMetrics(table.font).height() + 8
 
 
-class Section(VTKObservationMixin):
-    """One section; `panel` is the `Panel` that it is part of.
-
-    Subclasses name their form and the label for messages, connect their widgets in `set_up`, show the state of the
-    choices in `refresh`, and let go of everything in `close`.
-    """
-
-    form = ""
-    message_label = ""
+class PanelPart:
+    """A section of the panel, or a part of one; `panel` is the `Panel` that it is part of."""
 
     def __init__(self, panel):
-        VTKObservationMixin.__init__(self)
         self.panel = panel
-        self.closed = False
-        self.message = Message(getattr(panel.ui, self.message_label))
 
     @property
     def ui(self):
@@ -75,6 +65,33 @@ class Section(VTKObservationMixin):
     def session(self):
         """The background process and its jobs."""
         return self.panel.session
+
+    def offer(self, button, missing=""):
+        """Enable a button that has the background process work, or let its tooltip say why it is not enabled.
+
+        missing: a sentence about what is to be done first. While packages are missing no such button is enabled.
+        """
+        missing = self.panel.obstacle() or missing
+        usual = self.panel.usual_tips.setdefault(button.name, button.toolTip)
+        button.enabled = not missing
+        button.toolTip = missing or usual
+
+
+class Section(PanelPart, VTKObservationMixin):
+    """One section of the panel.
+
+    Subclasses name their form and the label for messages, connect their widgets in `set_up`, show the state of the
+    choices in `refresh`, and let go of everything in `close`.
+    """
+
+    form = ""
+    message_label = ""
+
+    def __init__(self, panel):
+        PanelPart.__init__(self, panel)
+        VTKObservationMixin.__init__(self)
+        self.closed = False
+        self.message = Message(getattr(panel.ui, self.message_label))
 
     def set_up(self):
         """Connect the widgets; called once."""

@@ -42,6 +42,7 @@ class SetupSection(Section):
 
     def refresh(self):
         self._show_worker()
+        self.offer(self.ui.refreshDevicesButton)
 
     def close(self):
         super().close()
@@ -158,7 +159,7 @@ class SetupSection(Section):
         else:
             ui.workerStatusLabel.text = _("not started (starts by itself)")
         ui.restartWorkerButton.text = _("Restart") if self.session.running else _("Start")
-        ui.restartWorkerButton.enabled = not self.missing
+        self.offer(ui.restartWorkerButton)
 
     def _fill_devices(self, devices):
         self._filling = True
@@ -198,6 +199,8 @@ class SetupSection(Section):
         if command == worker_session.custom_command():
             return
         worker_session.set_custom_command(command)
+        # What was said concerns the other machine.
+        self.message.clear()
         self.session.end_worker()
         self.check(again=True)
         if not self.missing:

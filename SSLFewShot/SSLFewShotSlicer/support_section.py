@@ -73,7 +73,7 @@ class SupportSection(Section):
             parameters.support_segmentation = segmentation
         self.message.clear()
         if not edit_trip.go(self.panel, segmentation, volume):
-            self.message.warning(_("The Segment Editor is not there; open it from the list of modules"))
+            self.message.warning(_("The Segment Editor cannot be opened here; look for it in the list of modules"))
 
     def add(self, volume, segmentation):
         """Make a scan and its segmentation a further marked scan; False when it is one already."""

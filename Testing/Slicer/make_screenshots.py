@@ -166,10 +166,10 @@ def photograph_training(camera, panel):
     panel.parameters.pretrain_amount = 2
     camera.host.process(0.2)
     panel.ui.startPretrainButton.click()
-    camera.wait(lambda: panel.pretrain.chosen is not None and panel.pretrain.chosen["fraction"] > 0.75)
+    camera.wait(lambda: panel.pretrain.jobs.chosen is not None and panel.pretrain.jobs.chosen["fraction"] > 0.75)
     camera.take("pretrain")
     panel.ui.pauseJobButton.click()
-    camera.wait(lambda: panel.pretrain.chosen["state"] != "running")
+    camera.wait(lambda: panel.pretrain.jobs.chosen["state"] != "running")
 
 
 def photograph_fault(camera, panel, marked):

@@ -93,6 +93,27 @@ def test_a_model_goes_out_and_comes_in_under_another_name(panel, host, models, t
     wait(host, lambda: "my-own-model" not in " ".join(rows(panel)))
 
 
+def test_a_model_whose_name_is_taken_comes_in_by_a_click_under_another(panel, host, models, tmp_path):
+    from SlicerHost import dialogs
+
+    archive = tmp_path / "mine.zip"
+    choose_row(panel, "reg2d-head-neck-ct")
+    dialogs.answer(str(archive))
+    panel.ui.exportModelButton.click()
+    wait(host, lambda: panel.models.message.kind == "success")
+    panel.models.message.clear()
+    dialogs.answer(str(archive))
+    panel.ui.importModelButton.click()
+    wait(host, lambda: panel.models.message.kind is not None)
+    assert "is a bundled model's" in panel.models.message.text
+    assert "Import it as reg2d-head-neck-ct-2" in panel.ui.modelMessage.text
+    assert "Replace" not in panel.ui.modelMessage.text
+    panel.ui.modelMessage.linkActivated.emit("rename")
+    wait(host, lambda: "reg2d-head-neck-ct-2" in rows(panel))
+    assert panel.models.chosen["name"] == "reg2d-head-neck-ct-2" and panel.models.message.kind == "success"
+    assert not panel.models.chosen["bundled"]
+
+
 def test_a_file_that_is_no_model_is_refused_with_a_sentence(panel, host, models, tmp_path):
     from SlicerHost import dialogs
 

@@ -23,18 +23,18 @@ def scans(panel, host, tmp_path):
 
 
 def state(panel):
-    return (panel.pretrain.chosen or {}).get("state")
+    return (panel.pretrain.jobs.chosen or {}).get("state")
 
 
 def remove_all(panel, host):
     import qt
     from SlicerHost import dialogs
 
-    while panel.pretrain.trainings:
-        count = len(panel.pretrain.trainings)
+    while panel.pretrain.jobs.trainings:
+        count = len(panel.pretrain.jobs.trainings)
         dialogs.answer(qt.QMessageBox.Ok)
         panel.ui.removeJobButton.click()
-        wait(host, lambda before=count: len(panel.pretrain.trainings) < before, 20)
+        wait(host, lambda before=count: len(panel.pretrain.jobs.trainings) < before, 20)
 
 
 def test_start_needs_a_folder(panel, host):
@@ -75,7 +75,7 @@ def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
     assert panel.pretrain.message.kind == "success", panel.pretrain.message.text
     wait(host, lambda: state(panel) == "running", 30)
     assert panel.ui.jobsTable.visible and panel.ui.jobsTable.item(0, 0).text() == "blobs"
-    wait(host, lambda: (panel.pretrain.chosen or {}).get("fraction", 0) > 0, 60)
+    wait(host, lambda: (panel.pretrain.jobs.chosen or {}).get("fraction", 0) > 0, 60)
     assert panel.ui.lossPlot.visible and panel.ui.pauseJobButton.enabled
     panel.ui.pauseJobButton.click()
     wait(host, lambda: state(panel) in ("stopped", "paused"), 60)

@@ -76,9 +76,9 @@ def test_a_training_there_takes_its_scans_and_puts_its_model_there(panel, host, 
     panel.ui.pretrainFolderEdit.currentPath = str(scans)
     host.process(0.1)
     panel.ui.startPretrainButton.click()
-    wait(host, lambda: (panel.pretrain.chosen or {}).get("state") == "done", 90)
+    wait(host, lambda: (panel.pretrain.jobs.chosen or {}).get("state") == "done", 90)
     assert not panel.ui.openJobButton.enabled
-    assert panel.pretrain.chosen["output"] == os.path.join(os.environ["SSLFEWSHOT_MODELS"], "there")
+    assert panel.pretrain.jobs.chosen["output"] == os.path.join(os.environ["SSLFEWSHOT_MODELS"], "there")
     wait(host, lambda: "there" in [card["name"] for card in panel.models.cards], 20)
     panel.ui.pretrainSection.collapsed = True
 

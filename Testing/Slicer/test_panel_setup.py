@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from panel_scene import needs_worker, panel, unloaded, wait
+from panel_scene import add_case, add_scan, choose, needs_worker, panel, unloaded, wait
 
 __all__ = ["panel", "unloaded"]
 
@@ -43,6 +43,41 @@ def test_what_is_missing_is_the_first_thing_that_the_panel_says(panel, host, pac
     assert "<b>1&nbsp;Install</b>" in panel.ui.guideSteps.text
     assert not panel.ui.setupSection.collapsed and panel.ui.installButton.visible
     assert "PyTorch" in panel.ui.packagesLabel.text and "missing" in panel.ui.packagesLabel.text
+
+
+def test_nothing_that_needs_the_packages_can_be_clicked_before_they_are_there(panel, host, packages):
+    volume, segmentation = add_case()
+    choose(panel, host, (volume, segmentation), add_scan("New")[0])
+    panel.parameters.reference_segmentation = segmentation
+    panel.parameters.compared_segmentation = add_case("Other")[1]
+    panel.parameters.inspected_volume = volume
+    panel.parameters.pretrain_folder = "/scans"
+    host.process(0.1)
+    ui = panel.ui
+    buttons = [ui.applyButton, ui.compareButton, ui.coloursButton, ui.similarButton, ui.fittingModelButton]
+    buttons += [ui.importModelButton, ui.refreshModelsButton, ui.startPretrainButton, ui.refreshDevicesButton]
+    buttons += [ui.restartWorkerButton]
+    for button in buttons:
+        assert not button.enabled and button.toolTip == "Install what is missing first, in Setup", button.name
+    assert panel.session.info is None, "nothing was started"
+    ui.installButton.click()
+    host.process(0.1)
+    for button in buttons:
+        assert button.enabled and "Install" not in button.toolTip, button.name
+
+
+def test_what_was_said_of_this_computer_goes_when_another_one_is_to_compute(panel, host, packages):
+    from SSLFewShotSlicer.packages import PackagesError
+
+    packages.failure = PackagesError("Nothing was installed")
+    panel.ui.installButton.click()
+    assert panel.setup.message.kind == "error"
+    panel.ui.workerPlaceSelector.currentIndex = 1
+    panel.ui.workerCommandEdit.text = "no-such-program-anywhere worker"
+    panel.ui.workerCommandEdit.editingFinished.emit()
+    assert "Nothing was installed" not in panel.setup.message.text
+    wait(host, lambda: panel.setup.message.kind == "error", 20)
+    panel.ui.workerPlaceSelector.currentIndex = 0
 
 
 def test_installing_makes_the_panel_ready(panel, host, packages):

@@ -192,11 +192,16 @@ def test_edit_opens_the_segment_editor_on_both_and_a_button_brings_back(panel, h
     representation = SimpleNamespace(self=lambda: SimpleNamespace(editor=editor), layout=lambda: layout)
     module = SimpleNamespace(widgetRepresentation=lambda: representation)
     monkeypatch.setattr(slicer.modules, "segmenteditor", module, raising=False)
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: widget)
     monkeypatch.setattr(slicer.util, "selectModule", lambda name: asked.setdefault("modules", []).append(name))
     volume, _ = add_scan("Unmarked")
+    over, _ = add_scan("Laid over")
+    slicer.util.setSliceViewerLayers(background=over, foreground=over)
     panel.parameters.support_volume = volume
     host.process(0.1)
     panel.ui.editSegmentsButton.click()
+    shown = {(node.GetBackgroundVolumeID(), node.GetForegroundVolumeID()) for node in _slices()}
+    assert shown == {(volume.GetID(), None)}, "nothing of another scan lies over the one to be marked"
     made = panel.parameters.support_segmentation
     assert made.GetName() == "Unmarked segmentation"
     assert asked["segmentation"] is made and asked["volume"] is volume
@@ -205,6 +210,24 @@ def test_edit_opens_the_segment_editor_on_both_and_a_button_brings_back(panel, h
     assert asked["modules"] == ["SegmentEditor", "SSLFewShot"]
     host.process(0.1)
     assert layout.count() == 0
+
+
+def test_without_a_window_the_editor_is_not_opened_and_the_user_is_told(panel, host, monkeypatch):
+    import slicer
+
+    monkeypatch.setattr(slicer.modules, "segmenteditor", SimpleNamespace(), raising=False)
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: None)
+    panel.parameters.support_volume, _ = add_scan("Unmarked")
+    host.process(0.1)
+    panel.ui.editSegmentsButton.click()
+    assert (
+        panel.support.message.text
+        == "The Segment Editor cannot be opened here; look for it in the list of modules"
+    )
+
+
+def _slices():
+    return nodes("vtkMRMLSliceCompositeNode")
 
 
 def _array(volume):

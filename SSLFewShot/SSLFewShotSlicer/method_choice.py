@@ -1,0 +1,118 @@
+"""The choice of method and model in the section "Segment": only what goes together, and what the worker has."""
+
+from collections import namedtuple
+
+from SSLFewShotSlicer.section import PanelPart
+from SSLFewShotSlicer.translation import _
+
+Method = namedtuple("Method", "title help kinds")
+"""kinds: of models that it can use, as their cards name them; None for all, and for what needs no training."""
+
+METHODS = {
+    "aligned": Method(
+        "Alignment", "Carries the marks over by deforming the marked scan; needs a DENSE model.", ("dense",)
+    ),
+    "knn": Method("Nearest neighbours", "Compares place by place; takes any model.", None),
+    "prototype": Method(
+        "Prototypes (ALPNet)",
+        "Compares each place with averages of the marked ones, as an ALPNET model sees them; needs such a model.",
+        ("alpnet",),
+    ),
+}
+"""Methods that the panel offers, beside automatic, where the worker has them."""
+
+NOT_FOR_VECTORS = ("slice-order", "slice-rotation")
+"""Kinds of models that find where something is, and describe no single place."""
+
+UNTRAINED = ("xavier+gvdiff", "gvdiff", "mind")
+
+
+class MethodChoice(PanelPart):
+    """Two lists that follow each other: a method offers the models that it can use."""
+
+    def __init__(self, panel):
+        super().__init__(panel)
+        self._cards = []
+        self._filling = False
+        self._offered = None
+        self.ui.methodSelector.connect("currentIndexChanged(int)", self._on_method)
+        self.ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
+
+    def refresh(self):
+        """Show the choices as they are."""
+        self._fill()
+
+    def take(self, cards):
+        """Offer these models."""
+        self._cards = list(cards)
+        if self.parameters is not None:
+            self._fill()
+
+    def ready(self):
+        """What is missing for the chosen method, as a sentence; "" when nothing is."""
+        method = METHODS.get(self.parameters.method)
+        if method is None or method.kinds is None or self.parameters.model or not self._cards:
+            return ""
+        if any(card.get("method") in method.kinds for card in self._cards):
+            return ""
+        return _("{method} needs a model of the kind {kind}: import one in Models, or learn one first").format(
+            method=_(method.title), kind=method.kinds[0].upper()
+        )
+
+    def _fill(self):
+        parameters = self.parameters
+        known = (self.session.info or {}).get("segmenters", METHODS)
+        methods = [("", _("Automatic"))]
+        methods += [
+            (name, _(METHODS[name].title)) for name in METHODS if name in known or name == parameters.method
+        ]
+        models = [("", _("Automatic")), *self._models(parameters.method)]
+        if parameters.model not in [name for name, _title in models]:
+            models.append((parameters.model, parameters.model))
+        self._filling = True
+        if self._offered != (methods, models):
+            self._offered = methods, models
+            for selector, entries in ((self.ui.methodSelector, methods), (self.ui.modelSelector, models)):
+                selector.clear()
+                for name, title in entries:
+                    selector.addItem(title, name)
+        for selector, chosen in (
+            (self.ui.methodSelector, parameters.method),
+            (self.ui.modelSelector, parameters.model),
+        ):
+            selector.currentIndex = max(0, selector.findData(chosen))
+        self._filling = False
+        self.ui.methodHint.text = self._hint()
+
+    def _hint(self):
+        method = METHODS.get(self.parameters.method)
+        return (
+            _(method.help) if method else _("Aligns where a DENSE model fits the scan, else compares neighbours.")
+        )
+
+    def _models(self, method):
+        """[(name, title)] of what a method can use."""
+        kinds = METHODS[method].kinds if method in METHODS else None
+        found = [
+            (card["name"], card.get("title") or card["name"])
+            for card in self._cards
+            if (card.get("method") in kinds if kinds else card.get("method") not in NOT_FOR_VECTORS)
+        ]
+        if kinds is None:
+            found += [(name, _("{name} (needs no training)").format(name=name)) for name in UNTRAINED]
+        return found
+
+    def _on_method(self, _index):
+        if self._filling or self.parameters is None:
+            return
+        method = str(self.ui.methodSelector.currentData or "")
+        modifying = self.parameters.StartModify()
+        self.parameters.method = method
+        # A model that the method cannot use gives way to the one that fits the scan.
+        if self.parameters.model not in [name for name, _title in self._models(method)]:
+            self.parameters.model = ""
+        self.parameters.EndModify(modifying)
+
+    def _on_model(self, _index):
+        if not self._filling and self.parameters is not None:
+            self.parameters.model = str(self.ui.modelSelector.currentData or "")
