@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import SSLFewShotLib
 from SSLFewShotLib.errors import Cancelled
-from SSLFewShotLib.worker import process_tree, protocol, supervisor
+from SSLFewShotLib.worker import process_tree, protocol, running_worker
 from SSLFewShotLib.worker.client import WorkerClient, WorkerError, WorkerLost
 from SSLFewShotLib.worker.exit_reason import explain_exit
 
@@ -150,7 +150,7 @@ def test_what_a_shell_and_ssh_mean_by_their_exit_codes_is_said(connect):
 
 @pytest.mark.parametrize(("behaviour", "timeout"), [("silent", 0.7), ("greets-only", 10.0)])
 def test_a_worker_that_is_not_ready_in_time_is_ended(connect, monkeypatch, behaviour, timeout):
-    monkeypatch.setattr(supervisor, "_TO_LOAD", 0.07)
+    monkeypatch.setattr(running_worker, "_TO_LOAD", 0.07)
     client = connect(toy(behaviour), start_timeout=timeout)
     assert "not ready within 0.7 s" in loss_of(client.request("echo")).message
     assert not client.running

@@ -72,13 +72,14 @@ class WorkerClient:
     def running(self) -> bool:
         """Whether there is a process now; it may be starting still."""
         supervisor = self._supervisor
-        return supervisor is not None and supervisor.transport is not None
+        return supervisor is not None and supervisor.worker is not None
 
     @property
     def pid(self) -> int | None:
         """The worker's own process number, not its launcher's, once it has said so (behind ssh: over there)."""
         supervisor = self._supervisor
-        return None if supervisor is None else supervisor.pid
+        worker = None if supervisor is None else supervisor.worker
+        return None if worker is None else worker.pid
 
     @property
     def info(self) -> dict | None:

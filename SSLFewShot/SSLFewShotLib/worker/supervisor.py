@@ -13,13 +13,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from SSLFewShotLib.outputs import remove_leftovers
 from SSLFewShotLib.worker import protocol
 from SSLFewShotLib.worker.exit_reason import explain_exit, last_words, remedy_at_start
-from SSLFewShotLib.worker.handshake import REQUEST_ID, Handshake, Refused
+from SSLFewShotLib.worker.handshake import REQUEST_ID, Refused
 from SSLFewShotLib.worker.pending import Pending
 from SSLFewShotLib.worker.remembered_supports import RememberedSupports
 from SSLFewShotLib.worker.request import (
@@ -32,25 +30,18 @@ from SSLFewShotLib.worker.request import (
     WorkerLost,
     answered_error,
 )
+from SSLFewShotLib.worker.running_worker import RunningWorker
 from SSLFewShotLib.worker.transport import Transport
 
 QUEUED = "waiting for "
 """How the message of a request starts that the worker has put behind another one."""
-_GLANCE = 1.0
-"""Seconds between looks at whether the processes are there still; a closed pipe is noticed at once."""
-_TO_END = 2.0
-"""Seconds for a process that has closed its output to end by itself."""
-_TO_LOAD = 5.0
-"""Times `start_timeout` that a worker has which has greeted: torch takes minutes from a slow disk."""
 
 
 class Supervisor:
     """See above. client: whose settings and callbacks count; supports: what it has given to workers so far."""
 
     def __init__(self, client: Any, supports: RememberedSupports) -> None:
-        self.transport: Transport | None = None
-        self.pid: int | None = None
-        self.info: dict | None = None
+        self.worker: RunningWorker | None = None
         self._client = client
         # Of the kind that may be put into from within a signal handler.
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -58,14 +49,15 @@ class Supervisor:
         self._pending = Pending()
         self._supports = supports
         self._supports.worker_lost()
-        self._handshake = Handshake(client.name)
-        self._start_seconds = 0.0
-        self._start_until = 0.0
-        self._look_at = 0.0
-        self._seen_gone = False
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="worker supervisor", daemon=True)
         self._thread.start()
+
+    @property
+    def info(self) -> dict | None:
+        """What the worker says of itself; None as long as it is not ready. From any thread."""
+        worker = self.worker
+        return None if worker is None else worker.info
 
     def tell(self, kind: str, what: Any) -> None:
         """Post ("start" or "submit", request), ("cancel", request or None for all) or ("close", seconds)."""
@@ -105,12 +97,9 @@ class Supervisor:
 
     def _until_next(self) -> float | None:
         """Seconds until something is to be looked at, or None when only an event can change anything."""
-        if self.transport is None:
+        if self.worker is None:
             return None
-        moments = [self._look_at, *self._pending.deadlines.values()]
-        if self.info is None:
-            moments.append(self._start_until)
-        return max(0.0, min(moments) - time.monotonic())
+        return max(0.0, min([self.worker.next_look(), *self._pending.deadlines.values()]) - time.monotonic())
 
     # What the application asks for
 
@@ -125,17 +114,16 @@ class Supervisor:
         everything = [*self._pending.waiting, *self._pending.sent.values()]
         for each in everything if request is None else [request]:
             if self._pending.cancel(each, self._client.cancel_grace):
-                self._send(protocol.notification("$/cancelRequest", {"id": each.id}))
+                self.worker.send(protocol.notification("$/cancelRequest", {"id": each.id}))
 
     def _on_close(self, timeout: float) -> None:
         self._closing = True
-        if self.transport is not None:
+        if self.worker is not None:
             for number in self._pending.sent:
-                self._send(protocol.notification("$/cancelRequest", {"id": number}))
+                self.worker.send(protocol.notification("$/cancelRequest", {"id": number}))
             if self.info is not None:
-                self._send(protocol.request("shutdown", "shutdown"))
-            self.transport.finish(timeout)
-            self._forget_worker()
+                self.worker.send(protocol.request("shutdown", "shutdown"))
+            self._end_worker(timeout)
         for request in self._starting:
             request.end(CANCELLED)
         self._pending.cancel_everything()
@@ -145,21 +133,24 @@ class Supervisor:
     def _post(self, transport: Transport, kind: str, what: Any) -> None:
         self._events.put((kind, (transport, what)))
 
+    def _is_of_this_worker(self, transport: Transport) -> bool:
+        return self.worker is not None and self.worker.transport is transport
+
     def _on_log(self, what: tuple[Transport, str]) -> None:
         self._client.log(what[1])
 
     def _on_closed(self, what: tuple[Transport, None]) -> None:
-        if what[0] is self.transport:
+        if self._is_of_this_worker(what[0]):
             self._lose()
 
     def _on_message(self, what: tuple[Transport, dict]) -> None:
         transport, message = what
-        if transport is not self.transport:
+        if not self._is_of_this_worker(transport):
             return
         params = message.get("params", {})
         method = message.get("method")
         if method == "hello":
-            self._on_hello(params)
+            self.worker.greeted(params)
         elif method == "progress":
             self._on_progress(params)
         elif method == "log":
@@ -169,19 +160,10 @@ class Supervisor:
         elif method is None:
             self._on_answer(message)
 
-    def _on_hello(self, params: dict) -> None:
-        question = self._handshake.greeted(params)
-        if question is not None:
-            self.pid = self._handshake.pid
-            self.transport.recognise(self.pid)
-            self._start_seconds = _TO_LOAD * self._client.start_timeout
-            self._start_until = time.monotonic() + self._start_seconds
-            self._send(question)
-
     def _on_initialized(self, message: dict) -> None:
         if self.info is None:
             try:
-                self.info = self._handshake.answered(message)
+                self.worker.introduced(message)
             except Refused as refusal:
                 self._lose(*refusal.args)
                 return
@@ -221,21 +203,14 @@ class Supervisor:
     # Starting and sending
 
     def _start(self) -> None:
-        if self.transport is not None:
+        if self.worker is not None:
             return
-        client = self._client
         try:
-            self.transport = Transport(client.command, client.environment, client.directory, self._post)
+            self.worker = RunningWorker(self._client, self._post)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             place = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
             self._fail_start(f"could not be started: {reason}{place}", "check that this command exists", {})
-            return
-        self._handshake = Handshake(client.name)
-        self._seen_gone = False
-        self._start_seconds = client.start_timeout
-        self._start_until = time.monotonic() + self._start_seconds
-        self._look_at = time.monotonic() + _GLANCE
 
     def _pump(self) -> None:
         """Send what waits, as far as the worker is ready for it; it is started for that when it does not run."""
@@ -255,10 +230,7 @@ class Supervisor:
 
     def _dispatch(self, request: Request) -> None:
         self._pending.send(request)
-        self._send(protocol.request(request.id, request.method, request.params))
-
-    def _send(self, message: dict) -> None:
-        self.transport.send(protocol.encode(message))
+        self.worker.send(protocol.request(request.id, request.method, request.params))
 
     def _waiting_for(self, support: str | None) -> list[Request]:
         if support is None:
@@ -269,27 +241,22 @@ class Supervisor:
 
     def _look(self) -> None:
         """Act on what has taken too long, and on processes that have gone without a word."""
-        now = time.monotonic()
-        if self.transport is None:
+        if self.worker is None:
             return
-        if self.info is None and now >= self._start_until:
+        now = time.monotonic()
+        if self.worker.is_late(now):
             self._lose(
-                f"was not ready within {self._start_seconds:g} s",
+                f"was not ready within {self.worker.seconds_to_start:g} s",
                 'try the command in a terminal: it should print a line with "hello"',
             )
         elif self._pending.overdue(now):
             self._client.log("the worker did not stop when it was asked to, and is ended")
-            self.transport.kill()
+            self.worker.kill()
             self._end_worker()
             self._pending.worker_lost(by_itself=False)
             self._forget_supports()
-        elif now >= self._look_at:
-            self._look_at = now + _GLANCE
-            gone, before = self.transport.has_gone(), self._seen_gone
-            self._seen_gone = gone
-            # Seen twice: what it said last has been read by then.
-            if gone and before:
-                self._lose()
+        elif self.worker.has_gone(now):
+            self._lose()
 
     def _lose(self, what: str | None = None, remedy: str = "") -> None:
         """The worker has gone, or has to: say so to those who must know.
@@ -297,7 +264,7 @@ class Supervisor:
         what, remedy: why it has to, and what to do about it; None: found from how it ended.
         """
         if what is not None:
-            self.transport.kill()
+            self.worker.kill()
         was_ready = self.info is not None
         data = self._end_worker()
         if what is None:
@@ -330,28 +297,11 @@ class Supervisor:
         self._pending.fail([*self._starting, *self._pending.waiting], error)
         self._starting.clear()
 
-    def _end_worker(self) -> dict:
-        """End what is left of it; returns what is known, as the data of an error."""
-        transport = self.transport
-        code = transport.finish(_TO_END)
-        self._forget_worker()
-        return {"command": transport.command, "log": list(transport.log), "exit_code": code}
-
-    def _forget_worker(self) -> None:
-        """Take away what it left behind, and know nothing of it any more."""
-        if self.transport.worker is not None and self.info is not None and self.info.get("shares_disk"):
-            for folder in {
-                folder for request in self._pending.sent.values() for folder in _written_to(request.params)
-            }:
-                remove_leftovers(folder, self.transport.worker.pid)
-        self._handshake.end()
-        self.transport = self.pid = self.info = None
-
-
-def _written_to(params: dict) -> list[Path]:
-    """The folders that a request's results are written to; a model is written beside its folder."""
-    outputs = [Path(params[name]) for name in ("output", "archive") if isinstance(params.get(name), str)]
-    return [folder for output in outputs for folder in (output, output.parent)]
+    def _end_worker(self, *grace: float) -> dict:
+        """End what is left of it, and know of none any more; returns the data of an error about it."""
+        data = self.worker.finish([request.params for request in self._pending.sent.values()], *grace)
+        self.worker = None
+        return data
 
 
 def _last_words(data: dict) -> str:
