@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from command_line import COARSE, sslfewshot, write_patients
 from SSLFewShotLib.imaging.phantoms import write_cohort
+from SSLFewShotLib.worker.client import WorkerClient
+from toy_clients import toy
 
 
 def pytest_configure() -> None:
@@ -95,3 +97,23 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def connect():
+    """Make clients that are closed in the end; of a toy that obeys unless another command is given."""
+    made = []
+
+    def make(command=None, **settings) -> WorkerClient:
+        made.append(WorkerClient(command or toy(), **{"start_timeout": 20.0, "cancel_grace": 0.3, **settings}))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close(timeout=0.2)
+
+
+@pytest.fixture
+def client(connect) -> WorkerClient:
+    """Of a toy that obeys."""
+    return connect()

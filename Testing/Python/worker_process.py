@@ -120,5 +120,9 @@ class WorkerProcess:
         return "\n".join(entry["message"] for entry in self.told("log"))
 
 
+def code_of(answer: dict) -> int:
+    return answer["error"]["code"]
+
+
 def _works(params: dict) -> bool:
     return not params["message"].startswith("waiting")
