@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from SSLFewShotLib.cli import crop, localise
 from SSLFewShotLib.cli.knn_arguments import add_knn_settings
 from SSLFewShotLib.cli.shared_arguments import (
     EXIT_CODES,
@@ -34,6 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_segment(commands)
+    localise.add_localise(commands)
+    crop.add_crop(commands)
     _add_pretrain(commands)
     _add_models(commands)
     _add_evaluate(commands)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from SSLFewShotLib.cli import remote
+from SSLFewShotLib.cli.crop import crop as crop
 from SSLFewShotLib.cli.knn_arguments import knn_settings
+from SSLFewShotLib.cli.localise import localise as localise
 from SSLFewShotLib.progress import Progress
 
 

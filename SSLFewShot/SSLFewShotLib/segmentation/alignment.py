@@ -13,7 +13,7 @@ from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.sampling.views import sampled
 from SSLFewShotLib.segmentation.deformable import convex_search, descended
-from SSLFewShotLib.segmentation.matching import mutual_matches, robust_affine
+from SSLFewShotLib.segmentation.matching import box_map, mutual_matches, robust_affine
 
 _MATCH_STEP = 2
 """Voxels between the places that are matched."""
@@ -103,7 +103,7 @@ def aligned(
     progress(0.0, "matching places")
     first, second = (scan.matched_vectors(settings.spatial_weight) for scan in (target, support))
     rows = mutual_matches(first, second)
-    start = _box_map(target.box, support.box)
+    start = box_map(target.box, support.box)
     affine, agreement = robust_affine(target.places[rows[:, 0]], support.places[rows[:, 1]], start)
     progress(0.2, "aligning the support")
     part = _part_showing(target.scan, region, affine)
@@ -122,14 +122,6 @@ def aligned(
     fit = np.full(target.scan.values.shape, -1, np.float32)
     fit[part] = _fit(field, moved, found)
     return Alignment(affine, agreement, displacement, fit)
-
-
-def _box_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(4, 4) map that brings one box onto another."""
-    scale = (second[1] - second[0]) / np.maximum(first[1] - first[0], 1e-3)
-    matrix = np.diag([*scale, 1.0])
-    matrix[:3, 3] = second[0] - scale * first[0]
-    return matrix
 
 
 def _part_showing(scan: PreparedScan, region: np.ndarray, affine: np.ndarray) -> tuple[slice, slice, slice]:

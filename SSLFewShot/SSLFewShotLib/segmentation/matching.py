@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from SSLFewShotLib.segmentation.neighbours import NeighbourIndex
 
@@ -59,3 +60,30 @@ def robust_affine(
         found[:3, 3] = solved[3] - solved[:3].T @ middle
     distance = np.linalg.norm((homogeneous @ found.T)[:, :3] - targets, axis=1)
     return found, float((distance < 15).mean())
+
+
+def box_map(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(4, 4) map that brings one box, (2, 3) mm, onto another."""
+    scale = (second[1] - second[0]) / np.maximum(first[1] - first[0], 1e-3)
+    matrix = np.diag([*scale, 1.0])
+    matrix[:3, 3] = second[0] - scale * first[0]
+    return matrix
+
+
+def voted_shift(sources: np.ndarray, targets: np.ndarray, width: float = 20.0) -> np.ndarray:
+    """(4, 4) translation that most pairs of (N, 3) sources and targets, mm, agree on within about `width`.
+
+    The identity when there are no pairs.
+    """
+    found = np.eye(4)
+    if len(sources):
+        shifts = targets - sources
+        low = shifts.min(axis=0)
+        cells = np.floor((shifts - low) / width).astype(int)
+        votes = np.zeros(cells.max(axis=0) + 1, np.float32)
+        np.add.at(votes, tuple(cells.T), 1)
+        votes = ndimage.gaussian_filter(votes, 0.7, mode="constant")
+        peak = low + width * (np.array(np.unravel_index(votes.argmax(), votes.shape)) + 0.5)
+        near = np.linalg.norm(shifts - peak, axis=1) < 1.5 * width
+        found[:3, 3] = np.median(shifts[near], axis=0) if near.any() else peak
+    return found

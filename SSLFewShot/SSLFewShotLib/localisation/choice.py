@@ -1,0 +1,38 @@
+"""Which localiser, by its name, and which model."""
+
+from __future__ import annotations
+
+import torch
+
+from SSLFewShotLib.descriptors.loading import load_descriptor
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.localisation.from_support import SupportLocaliser
+from SSLFewShotLib.localisation.localiser import Localiser
+from SSLFewShotLib.models import ModelStore
+from SSLFewShotLib.segmentation.choice import chosen
+
+METHODS = ("support", "certainty", "clustering")
+
+
+def make_localiser(
+    method: str,
+    model: str | None,
+    like: Volume,
+    device: torch.device | str = "cpu",
+    store: ModelStore | None = None,
+) -> Localiser:
+    """Make an unfitted localiser.
+
+    method: one of `METHODS`; model: a name or folder, or None for the first that fits the scan `like`: the first
+    support's for "support", the first target's for the others.
+
+    Raises InputError for an unknown method or model, and for one that cannot do this.
+    """
+    store = store or ModelStore()
+    if method not in METHODS:
+        raise InputError(f"method '{method}' is not known; choose one of {', '.join(METHODS)}")
+    if method == "support":
+        _, model = chosen("auto", model, like, store)
+        return SupportLocaliser(load_descriptor(model, like, device, store))
+    raise InputError(f"method '{method}' is not there yet")
