@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
 from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.pretext.alpnet import Alpnet
 from SSLFewShotLib.pretext.dense import Dense
 from SSLFewShotLib.pretext.doersch import Doersch
 from SSLFewShotLib.pretext.heatmap import Heatmap
@@ -11,13 +16,21 @@ from SSLFewShotLib.pretext.task import PretextTask
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 
-METHODS: dict[str, type[PretextTask]] = {task.name: task for task in (Heatmap, Reg2d, Doersch, Dense)}
+METHODS: dict[str, type[PretextTask]] = {task.name: task for task in (Heatmap, Reg2d, Doersch, Dense, Alpnet)}
 
 
-def make_task(method: str, extent: Extent, intensity: Intensity, batch_size: int | None = None) -> PretextTask:
+def make_task(
+    method: str,
+    extent: Extent,
+    intensity: Intensity,
+    batch_size: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> PretextTask:
     """Make a task with fresh networks.
 
-    batch_size: None for the method's usual one. Raises InputError for an unknown method or a batch size below 1.
+    batch_size: None for the method's usual one; options: the method's own settings, by name.
+
+    Raises InputError for an unknown method or option, or a batch size below 1.
     """
     if method not in METHODS:
         raise InputError(f"method '{method}' is not known; choose one of {', '.join(sorted(METHODS))}")
@@ -25,4 +38,9 @@ def make_task(method: str, extent: Extent, intensity: Intensity, batch_size: int
         batch_size = METHODS[method].usual_batch
     if batch_size < 1:
         raise InputError(f"batch size {batch_size}: at least 1 was expected")
-    return METHODS[method](extent, intensity, batch_size)
+    known = list(inspect.signature(METHODS[method]).parameters)[3:]
+    unknown = [name for name in options or {} if name not in known]
+    if unknown:
+        there = ", ".join(known) or "none"
+        raise InputError(f"{', '.join(unknown)}: no option of {method}, which has {there}; leave it out")
+    return METHODS[method](extent, intensity, batch_size, **(options or {}))

@@ -8,7 +8,7 @@ import io
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelCard, save_model
 from SSLFewShotLib.models.card import installed_versions
 from SSLFewShotLib.networks.device import choose_device
-from SSLFewShotLib.outputs import write_text
+from SSLFewShotLib.outputs import check_output_folder, write_text
+from SSLFewShotLib.pretext.continuing import Beginning, begun_options, labelled_cases
 from SSLFewShotLib.pretext.distributed import joined
 from SSLFewShotLib.pretext.loss_curve import draw_loss_curve
 from SSLFewShotLib.pretext.methods import make_task
@@ -60,12 +61,19 @@ def pretrain(
     overwrite: bool = False,
     progress: Progress = ignore_progress,
     on_row: Callable[[Training], None] = lambda training: None,
+    options: Mapping[str, Any] | None = None,
+    start: str | Path | None = None,
+    labelled: Sequence[str] | None = None,
 ) -> ModelCard | None:
     """Pretrain `method` on the scans below `folder` and write a model to `output`.
 
     While it runs, `<output>.training` holds checkpoint, loss.csv and loss.png; it is removed when the model is
     complete. One scan in twenty is held out (when there are at least ten), and the task's control metric on it
     is written to the card beside its chance level. `on_row` is called after each new row of the loss curve.
+
+    options: the method's own settings, by name. start: a model of the same method to go on from; extent, intensity
+    and networks are its own. labelled: ids of the cases in `folder` whose labels are learned from, instead of
+    learning from all scans without labels.
 
     Returns the card; None on the processes of a torchrun that do not write. Raises InputError for unusable input,
     an existing output, an unfinished run without `resume`, or a loss that is no longer finite; Cancelled when the
@@ -74,19 +82,31 @@ def pretrain(
     output = Path(output)
     work = output.with_name(output.name + ".training")
     _check_output(output, work, resume, overwrite)
-    paths = find_scans(folder)
+    begun = None if start is None else Beginning.read(start, method)
+    cases = None if labelled is None else labelled_cases(folder, labelled)
+    paths = find_scans(folder) if cases is None else [case.image for case in cases]
     first = _first_readable(paths)
     modality = (source.modality if source else None) or modality_of(first)
     source = source or PretrainingSource(Path(folder).resolve().name)
+    intensity = Intensity.for_modality(modality)
+    if begun is not None:
+        modality, extent, intensity = begun.modality, begun.extent, begun.intensity
     extent = extent or Extent.suited_to(first)
     with joined(choose_device(device)) as (processes, device):
-        task = seeded_task(method, extent, Intensity.for_modality(modality), batch_size, settings.seed)
+        task = seeded_task(method, extent, intensity, batch_size, settings.seed, begun_options(options, begun))
+        if begun is not None:
+            begun.load_into(task)
+        if cases is not None:
+            task.use_labels(cases)
         train_paths, held_out = split_held_out(paths)
         pool = ScanPool(train_paths, task.preparation)
         identity = {
             "batch_size": task.batch_size,
             "extent": [extent.unit, extent.scale],
             "scans": _fingerprint(train_paths),
+            **({"options": dict(options)} if options else {}),
+            **({"start": begun.card.name, "start_sha256": begun.card.weights["sha256"]} if begun else {}),
+            **({"labelled": [case.id for case in cases]} if cases is not None else {}),
         }
         trainer = Trainer(task, pool, settings, work, device, processes, identity)
         if processes.leads and work.exists() and not resume:
@@ -104,7 +124,10 @@ def pretrain(
             "licence": source.licence,
             "scans": len(train_paths) - len(pool.skipped),
         }
-        card = _card(output.name, task, training, trainer, modality, extent, data, metrics)
+        if cases is not None:
+            data["name"] += f", labels of {', '.join(case.id for case in cases)}"
+        every = [*(begun.card.training["data"] if begun else []), data]
+        card = _card(output.name, task, training, trainer, modality, extent, every, metrics)
         tensors = descriptor_tensors(task)
     card = save_model(
         output, card, tensors, {"loss.csv": work / "loss.csv", "loss.png": work / "loss.png"}, overwrite=overwrite
@@ -115,12 +138,17 @@ def pretrain(
 
 
 def seeded_task(
-    method: str, extent: Extent, intensity: Intensity, batch_size: int | None, seed: int
+    method: str,
+    extent: Extent,
+    intensity: Intensity,
+    batch_size: int | None,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
 ) -> PretextTask:
     """A task whose networks start from `seed`, without touching the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make_task(method, extent, intensity, batch_size)
+        return make_task(method, extent, intensity, batch_size, options)
 
 
 def split_held_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -168,6 +196,7 @@ def _check_output(output: Path, work: Path, resume: bool, overwrite: bool) -> No
         raise InputError(
             f"{output}: a model's folder is named with a-z, 0-9, '-', '_' and '.'; choose another name"
         )
+    check_output_folder(output)
     if (output / "card.json").exists() and not overwrite:
         raise InputError(
             f"{output}: there is a model already; give --overwrite to replace it, or another --output"
@@ -212,9 +241,11 @@ def _card(
     trainer: Trainer,
     modality: str,
     extent: Extent,
-    data: dict[str, Any],
+    every: list[dict[str, Any]],
     metrics: dict[str, Any],
 ) -> ModelCard:
+    """every: the data of all trainings that led here, this one's last."""
+    data = every[-1]
     modules = task.descriptor_modules()
     settings = {key: value for key, value in trainer.identity.items() if value is not None and key != "scans"}
     place = trainer.device.type + (f" × {trainer.processes.count}" if trainer.processes.count > 1 else "")
@@ -236,7 +267,7 @@ def _card(
         },
         extent={"unit": extent.unit, "scale": extent.scale, "patch": task.settings().get("patch_side", 0.4)},
         training={
-            "data": [data],
+            "data": every,
             "iterations": training.iteration,
             "minutes": round(training.seconds / 60, 1),
             "device": f"{place}, {torch.get_num_threads()} threads",

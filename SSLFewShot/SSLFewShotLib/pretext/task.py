@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.cases import Case
 from SSLFewShotLib.sampling.batch import ScanBatch
 from SSLFewShotLib.sampling.preparation import Preparation
 
@@ -25,6 +28,7 @@ class PretextTask(ABC):
     control_metric: the metric that shows whether the task is learned; `chance` is its value by guessing and
         `higher_is_better` its sense.
     usual_batch: pairs (or samples) an iteration.
+    usual_schedule, usual_optimiser, usual_weight_decay: where the trainer's settings leave them open.
     architecture: what the card calls the networks that describe voxels.
     """
 
@@ -35,6 +39,9 @@ class PretextTask(ABC):
     architecture: str
     preparation: Preparation
     usual_batch: int = 16
+    usual_schedule: str = "cosine"
+    usual_optimiser: str = "adam"
+    usual_weight_decay: float = 0.0
     fraction: float = 1.0
 
     @abstractmethod
@@ -48,6 +55,10 @@ class PretextTask(ABC):
     def architecture_settings(self) -> dict[str, Any]:
         """What those networks are made with again."""
         return {}
+
+    def use_labels(self, cases: Sequence[Case]) -> None:
+        """Learn from these labelled scans. Raises InputError where the task knows no labels."""
+        raise InputError(f"method '{self.name}' learns from scans without labels only; choose alpnet, or no cases")
 
     @abstractmethod
     def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:

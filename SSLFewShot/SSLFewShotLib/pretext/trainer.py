@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from SSLFewShotLib.pretext.pool import ScanPool
 from SSLFewShotLib.pretext.task import Batch, PretextTask
 from SSLFewShotLib.progress import Progress, ignore_progress
 
+SCHEDULES = ("cosine", "constant", "one-cycle")
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
 
 @dataclass(frozen=True)
 class TrainerSettings:
@@ -30,46 +33,71 @@ class TrainerSettings:
 
     Exactly one of iterations and minutes is the budget. With iterations, the same seed on the same device
     gives the same weights, interrupted or not; with minutes, the pace of the machine enters.
-    schedule: "cosine" (after a warm-up of 2 %) or "constant" (the context-feature paper).
+    schedule: "cosine" (after a warm-up of 2 %), "constant" (the context-feature paper) or "one-cycle" (Smith and
+        Topin 2019, as in torch, momentum left alone: up over 30 % of the budget, then down).
+    optimiser: "adam" or "adamw" (decoupled weight decay). Schedule, optimiser and weight decay that are None are
+        the task's usual ones.
     """
 
     iterations: int | None = None
     minutes: float | None = None
     learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: str = "cosine"
+    weight_decay: float | None = None
+    schedule: str | None = None
     seed: int = 0
     scans_at_once: int = 8
     refresh_every: int = 25
     checkpoint_minutes: float = 2.0
+    optimiser: str | None = None
 
     def __post_init__(self) -> None:
         if (self.iterations is None) == (self.minutes is None):
             raise InputError("give either a number of iterations or a number of minutes")
         if (self.iterations is not None and self.iterations < 1) or (
-            self.minutes is not None and self.minutes <= 0
+            self.minutes is not None and not 0 < self.minutes < math.inf
         ):
             raise InputError("the number of iterations or minutes must be above 0")
-        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
+        if not 0 < self.learning_rate < math.inf or not 0 <= (self.weight_decay or 0.0) < math.inf:
             raise InputError(
                 f"learning rate {self.learning_rate}, weight decay {self.weight_decay}: a rate above 0 and a "
                 "decay of at least 0 were expected"
             )
-        if self.schedule not in ("cosine", "constant"):
-            raise InputError(f"schedule '{self.schedule}': cosine or constant was expected")
+        if self.schedule not in (None, *SCHEDULES):
+            raise InputError(f"schedule '{self.schedule}': one of {', '.join(SCHEDULES)} was expected")
+        if self.optimiser not in (None, *OPTIMISERS):
+            raise InputError(f"optimiser '{self.optimiser}': one of {', '.join(OPTIMISERS)} was expected")
         if self.scans_at_once < 1 or self.refresh_every < 1 or self.seed < 0:
             raise InputError("scans at once and iterations between them must be at least 1, the seed at least 0")
+
+    def suited_to(self, task: PretextTask) -> TrainerSettings:
+        """These settings with the task's usual ones where they are None."""
+        usual = {
+            "schedule": task.usual_schedule,
+            "optimiser": task.usual_optimiser,
+            "weight_decay": task.usual_weight_decay,
+        }
+        return replace(self, **{name: value for name, value in usual.items() if getattr(self, name) is None})
 
     def rate(self, fraction: float) -> float:
         """The learning rate when `fraction` of the budget is spent."""
         if self.schedule == "constant":
             return self.learning_rate
+        if self.schedule == "one-cycle":
+            first, last = self.learning_rate / 25, self.learning_rate / 25e4
+            if fraction < 0.3:
+                return _between(first, self.learning_rate, fraction / 0.3)
+            return _between(self.learning_rate, last, min((fraction - 0.3) / 0.7, 1.0))
         return (
             self.learning_rate
             * min(1.0, fraction / 0.02 + 1e-2)
             * 0.5
             * (1 + math.cos(math.pi * min(fraction, 1)))
         )
+
+
+def _between(start: float, end: float, fraction: float) -> float:
+    """Along half a cosine."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * fraction))
 
 
 @dataclass
@@ -111,14 +139,16 @@ class Trainer:
     ):
         self.task = task
         self.pool = pool
-        self.settings = settings
+        self.settings = settings = settings.suited_to(task)
         self.folder = folder
         self.device = device
         self.processes = processes or Processes()
         self.identity = {"method": task.name, **asdict(settings), **(identity or {})}
         del self.identity["checkpoint_minutes"]
+        if settings.optimiser == "adam":
+            del self.identity["optimiser"]  # checkpoints from before there was a choice go on
         self.module = _LossModule(task).to(device)
-        self.optimiser = torch.optim.Adam(
+        self.optimiser = OPTIMISERS[settings.optimiser](
             self.module.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.mixed = device.type == "cuda"

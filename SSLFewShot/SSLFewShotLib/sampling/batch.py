@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -29,6 +30,12 @@ class ScanBatch:
 
     def __len__(self) -> int:
         return len(self.scans)
+
+    def on_device(self, number: int) -> PreparedScan:
+        """A scan with its values on the batch's device, where they share the buffer, and its body too."""
+        scan, start = self.scans[number], int(self.offsets[number])
+        values = self.values[start : start + scan.values.numel()].view(scan.values.shape)
+        return replace(scan, values=values, body=scan.body.to(self.device))
 
     def draw_body_positions(self, which: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(N,) scan numbers to (N, 3) continuous indices (i, j, k), uniform over each scan's body."""

@@ -28,7 +28,7 @@ def changed_contrast(
     if rng.random() < 0.2:
         values = F.avg_pool3d(values[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
     noise = rng.standard_normal(values.shape, dtype=np.float32)
-    return values + float(rng.uniform(0, 0.08)) * torch.from_numpy(noise)
+    return values + float(rng.uniform(0, 0.08)) * torch.from_numpy(noise).to(values.device)
 
 
 def _thick_slices(values: torch.Tensor, axis: int, factor: float) -> torch.Tensor:

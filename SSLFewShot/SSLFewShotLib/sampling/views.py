@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,16 +86,28 @@ class View:
         return self.read_array(scan.values, mode)
 
     def read_array(self, array: torch.Tensor, mode: str = "bilinear") -> torch.Tensor:
-        """(k, j, i) of an array on the scan's grid."""
-        axes = [torch.arange(n, dtype=torch.float32) for n in self.size]
+        """(k, j, i) of an array on the scan's grid, computed where the array lies."""
+        axes = [torch.arange(n, dtype=torch.float32, device=array.device) for n in self.size]
         k, j, i = torch.meshgrid(*axes, indexing="ij")
         grid = torch.stack([i, j, k], dim=-1).reshape(-1, 3)
-        return sampled(array[None].float(), self.sources(grid), mode)[:, 0].reshape(self.size)
+        sources = self.on(array.device).sources(grid)
+        return sampled(array[None].float(), sources, mode)[:, 0].reshape(self.size)
+
+    def on(self, device: torch.device) -> View:
+        """The same view, with its numbers on a device."""
+        if self.centre.device == device:
+            return self
+        moved = copy.copy(self)
+        for name in ("middle", "centre", "linear", "inverse", "displacements"):
+            value = getattr(self, name)
+            setattr(moved, name, None if value is None else value.to(device))
+        return moved
 
     def _displaced(self, points: torch.Tensor) -> torch.Tensor:
         if self.displacements is None:
             return torch.zeros_like(points)
-        steps = (torch.tensor(self.displacements.shape[:0:-1]) - 1) / (2 * self.middle).clamp(min=1)
+        size = torch.tensor(self.displacements.shape[:0:-1], device=self.middle.device)
+        steps = (size - 1) / (2 * self.middle).clamp(min=1)
         return sampled(self.displacements, points * steps)
 
 

@@ -1,0 +1,83 @@
+"""Going on from a model that exists, and with scans that are labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.cases import Case, find_cases, select_cases
+from SSLFewShotLib.models import ModelCard, ModelStore, load_model
+from SSLFewShotLib.pretext.task import PretextTask
+from SSLFewShotLib.sampling.extent import Extent
+from SSLFewShotLib.sampling.intensity import Intensity
+
+_KEPT_OPTIONS = ("features", "crop", "window")
+"""Options of the model that hold on where they are not given anew."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The model that a training starts from: its card and weights, by "branch/parameter"."""
+
+    card: ModelCard
+    tensors: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, start: str | Path, method: str) -> Beginning:
+        """Find a model by its name or folder. Raises InputError when there is none, or it is of another method."""
+        card, tensors = load_model(ModelStore().find(start).folder)
+        if card.method != method:
+            raise InputError(
+                f"{start}: is a model of the method {card.method}, not {method}; give --method {card.method}"
+            )
+        return cls(card, tensors)
+
+    @property
+    def modality(self) -> str:
+        """As on the card."""
+        return self.card.preprocessing["modality"]
+
+    @property
+    def extent(self) -> Extent:
+        """The one that the model was trained with."""
+        return Extent(self.card.extent["unit"], float(self.card.extent.get("scale", 1.0)))
+
+    @property
+    def intensity(self) -> Intensity:
+        """Likewise."""
+        return Intensity.from_dict(self.card.preprocessing["intensity"])
+
+    def load_into(self, task: PretextTask) -> None:
+        """Give the task's networks these weights. Raises InputError when they do not fit."""
+        try:
+            for branch, module in task.descriptor_modules().items():
+                state = {name: torch.from_numpy(self.tensors[f"{branch}/{name}"]) for name in module.state_dict()}
+                module.load_state_dict(state)
+        except (KeyError, RuntimeError) as error:
+            raise InputError(
+                f"model {self.card.name}: its networks are not those of this training; leave out the options that "
+                "change them"
+            ) from error
+
+
+def begun_options(options: Mapping[str, Any] | None, begun: Beginning | None) -> dict[str, Any]:
+    """The options of a training, with those of the model that it starts from where they are left open."""
+    kept = {} if begun is None else begun.card.training["settings"]
+    return {**{name: kept[name] for name in _KEPT_OPTIONS if name in kept}, **(options or {})}
+
+
+def labelled_cases(folder: Path, ids: Sequence[str]) -> list[Case]:
+    """The cases with these ids. Raises InputError for an unknown id or a case without labels."""
+    if not ids:
+        raise InputError("no labelled case was named; give the ids of at least one")
+    chosen = select_cases(find_cases(folder), ids)
+    bare = [case.id for case in chosen if case.labels is None]
+    if bare:
+        raise InputError(f"{bare[0]}: has no labels in {folder}; mark it, or leave it out")
+    return chosen
