@@ -8,7 +8,9 @@ from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotSlicer import worker_session
 from SSLFewShotSlicer.bridge import find_node
 from SSLFewShotSlicer.comparing import comparing
+from SSLFewShotSlicer.cropping import cropping
 from SSLFewShotSlicer.jobs import CANCELLED, FAILED
+from SSLFewShotSlicer.localising import LocaliseRequest, localising
 from SSLFewShotSlicer.segmenting import SegmentRequest, folder_batch, segmenting
 from SSLFewShotSlicer.translation import _
 
@@ -47,11 +49,12 @@ class ConsoleApi:
     ):
         """Segment scans from marked ones.
 
-        support: [(volume, segmentation)]; targets: [volume]; method: "automatic", "aligned" (alignment) or
-        "knn" (nearest neighbours); model: a name, None for automatic; segments: names of the structures, None for
-        all; roi: a Markups ROI; into: a segmentation that takes the segments (one target only), None for new ones;
-        existing: what happens to segments that are there already: "rename", "replace" or "refuse"; settings: of
-        the method.
+        support: [(volume, segmentation)]; targets: [volume].
+        method: "automatic", "aligned" (alignment), "knn" (nearest neighbours) or "prototype" (by an ALPNET model).
+        model: a name, None for automatic; segments: names of the structures, None for all; roi: a Markups ROI.
+        into: a segmentation that takes the segments (one target only), None for new ones.
+        existing: what happens to segments that are there already: "rename", "replace" or "refuse".
+        settings: of the method.
 
         Returns the segmentation nodes, one a target.
         """
@@ -107,6 +110,53 @@ class ConsoleApi:
             device or worker_session.device(),
         )
         return self._finish(self.session.run(_("segmenting a folder"), steps), wait, callback, timeout)
+
+    def localise(
+        self,
+        targets,
+        support=(),
+        method="support",
+        model=None,
+        segments=None,
+        margin=None,
+        device=None,
+        wait=True,
+        callback=None,
+        timeout=None,
+    ):
+        """Find the box in which the marked structures lie, or the one object of a scan.
+
+        targets: [volume]; support: [(volume, segmentation)], for the method "support"; method: "support",
+        "certainty" or "clustering", the last two without marks; model: a name, None for the one that fits;
+        segments: names of the structures, None for all; margin: mm on every side, None for the method's own.
+
+        Returns [Located], a scan each: .box_id of a Markups ROI (None when nothing was found), .certainty 0..1,
+        .reason and .segments; `crop` takes the box.
+        """
+        request = LocaliseRequest(
+            [find_node(volume, "vtkMRMLScalarVolumeNode") for volume in targets],
+            _pairs(support),
+            segments,
+            method,
+            model,
+            margin,
+            device or worker_session.device(),
+        )
+        job = self.session.run(_("finding the box"), localising(self.session, self.session.support_files, request))
+        return self._finish(job, wait, callback, timeout)
+
+    def crop(self, targets, box, wait=True, callback=None, timeout=None):
+        """Cut scans down to a box, into new volume nodes with the original voxels in their exact place.
+
+        targets: [volume]; box: a Markups ROI for all of them, or a list with one for each. Returns the new nodes.
+        """
+        volumes = [find_node(volume, "vtkMRMLScalarVolumeNode") for volume in targets]
+        boxes = list(box) if isinstance(box, (list, tuple)) else [box] * len(volumes)
+        if len(boxes) != len(volumes):
+            raise InputError(_("box: give one for all targets, or one for each"))
+        pairs = [(volume, find_node(roi, "vtkMRMLMarkupsROINode")) for volume, roi in zip(volumes, boxes)]
+        done = self._finish(self.session.run(_("cropping"), cropping(pairs)), wait, callback, timeout)
+        return [slicer.mrmlScene.GetNodeByID(node_id) for node_id in done] if wait else done
 
     def evaluate(self, reference, segmentation, volume=None, wait=True, callback=None, timeout=None):
         """Compare a segmentation with a reference.

@@ -5,11 +5,9 @@ from collections import namedtuple
 import numpy as np
 import slicer
 import vtk
-from vtk.util import numpy_support
 
 from SSLFewShotLib.errors import InputError
-from SSLFewShotSlicer.bridge import JobFolder, find_node, take_volume
-from SSLFewShotSlicer.bridge.nodes import linear_to_world, matrix_of_array
+from SSLFewShotSlicer.bridge import JobFolder, add_volume, find_node, take_volume
 from SSLFewShotSlicer.bridge.nrrd import read_nrrd
 from SSLFewShotSlicer.jobs import in_thread
 from SSLFewShotSlicer.translation import _
@@ -38,7 +36,7 @@ def colours(session, volume, model, kind, device):
                 lambda fraction, message, remaining: job.report(fraction, folder.explain(message), remaining),
             )
             image = yield in_thread(read_nrrd, made)
-        return _add_volume(
+        return _add_map(
             "vtkMRMLVectorVolumeNode", _("{scan} as the model sees it").format(scan=source.name), image, source
         ).GetID()
 
@@ -73,9 +71,7 @@ def similar(session, marked, position, volume, model, device):
                 lambda fraction, message, remaining: job.report(fraction, folder.explain(message), remaining),
             )
             found = yield in_thread(read_nrrd, made)
-        node = _add_volume(
-            "vtkMRMLScalarVolumeNode", _("{scan} similarity").format(scan=target.name), found, target
-        )
+        node = _add_map("vtkMRMLScalarVolumeNode", _("{scan} similarity").format(scan=target.name), found, target)
         _show_only_high(node, float(answer["similarity"]))
         place = _in_world(target, np.array(answer["point"]) * TO_LPS)
         return Similar(node.GetID(), [float(number) for number in place], float(answer["similarity"]))
@@ -141,25 +137,10 @@ def _in_world(source, position):
     return np.array(transform.TransformPoint([float(number) for number in position]))
 
 
-def _add_volume(class_name, name, image, source):
+def _add_map(class_name, name, image, source):
     """A volume node of what the worker has written, where the scan lies and under its transform."""
     volume = find_node(source.node_id, "vtkMRMLVolumeNode", source.name)
-    scene = slicer.mrmlScene
-    node = scene.AddNewNodeByClass(class_name, scene.GenerateUniqueName(name))
-    voxels = np.ascontiguousarray(image.array)
-    data = vtk.vtkImageData()
-    data.SetDimensions(voxels.shape[2::-1])
-    components = voxels.shape[3] if voxels.ndim == 4 else 1
-    scalars = numpy_support.numpy_to_vtk(
-        voxels.reshape(-1, components) if components > 1 else voxels.reshape(-1), deep=True
-    )
-    data.GetPointData().SetScalars(scalars)
-    own = image.ijk_to_ras
-    if volume.GetParentTransformNode() is not None and volume.GetParentTransformNode().IsTransformToWorldLinear():
-        own = np.linalg.inv(linear_to_world(volume)) @ own
-    node.SetIJKToRASMatrix(matrix_of_array(own))
-    node.SetAndObserveImageData(data)
-    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    node = add_volume(class_name, name, image.array, source.own_from_seen() @ image.ijk_to_ras, volume)
     node.CreateDefaultDisplayNodes()
     return node
 

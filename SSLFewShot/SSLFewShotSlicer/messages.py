@@ -22,10 +22,10 @@ class Message:
         self.text = ""
         label.hide()
 
-    def show(self, kind, text, more=()):
-        """Show a sentence, and further ones below it as a list."""
+    def show(self, kind, text, more=(), answers=()):
+        """Show a sentence, further ones below it as a list, and links: [(link, text)], see `question`."""
         lines = "".join(f"<br>• {_sentence(line)}" for line in more)
-        self._show(kind, text, _sentence(text) + lines)
+        self._show(kind, text, _sentence(text) + lines + _links(answers))
 
     def error(self, text):
         """Say what went wrong and what to do."""
@@ -39,14 +39,13 @@ class Message:
         """Say what happens."""
         self.show(INFORMATION, text)
 
-    def success(self, text, more=()):
-        """Say that it is done."""
-        self.show(SUCCESS, text, more)
+    def success(self, text, more=(), answers=()):
+        """Say that it is done, and what can be done next."""
+        self.show(SUCCESS, text, more, answers)
 
     def question(self, text, answers):
         """Ask; answers: [(link, text)], which the label's linkActivated tells."""
-        links = " &nbsp;·&nbsp; ".join(f'<a href="{link}">{html.escape(answer)}</a>' for link, answer in answers)
-        self._show(WARNING, text, f"{_sentence(text)}<br>{links}")
+        self.show(WARNING, text, answers=answers)
 
     def clear(self):
         """Say nothing any more."""
@@ -74,6 +73,11 @@ def _fit_text(label):
     # Before it is laid out, its width means nothing.
     laid_out = parent is not None and parent.isVisible()
     label.minimumHeight = max(0, label.heightForWidth(parent.width - label.x)) if laid_out else 0
+
+
+def _links(answers):
+    links = " &nbsp;·&nbsp; ".join(f'<a href="{link}">{html.escape(answer)}</a>' for link, answer in answers)
+    return f"<br>{links}" if links else ""
 
 
 def _sentence(text):

@@ -8,6 +8,7 @@ from slicer.util import VTKObservationMixin
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer import edit_trip, guide, parameters, worker_session
 from SSLFewShotSlicer.evaluate_section import EvaluateSection
+from SSLFewShotSlicer.localise_section import LocaliseSection
 from SSLFewShotSlicer.model_section import ModelSection
 from SSLFewShotSlicer.pretrain_section import PretrainSection
 from SSLFewShotSlicer.section import load_form
@@ -18,6 +19,15 @@ from SSLFewShotSlicer.support_section import SupportSection
 from SSLFewShotSlicer.translation import _
 
 REFRESH_MS = 30
+SECTIONS = (
+    SetupSection,
+    SupportSection,
+    SegmentSection,
+    LocaliseSection,
+    EvaluateSection,
+    ModelSection,
+    PretrainSection,
+)
 
 
 class Panel(VTKObservationMixin):
@@ -33,8 +43,8 @@ class Panel(VTKObservationMixin):
         self._entered = False
         self.usual_tips = {}
         self.root = load_form("SSLFewShot")
-        kinds = (SetupSection, SupportSection, SegmentSection, EvaluateSection, ModelSection, PretrainSection)
-        containers = ("setup", "support", "segment", "evaluate", "model", "pretrain")
+        kinds = SECTIONS
+        containers = ("setup", "support", "segment", "localise", "evaluate", "model", "pretrain")
         forms = []
         for kind, container in zip(kinds, containers):
             form = load_form(kind.form)
@@ -47,9 +57,8 @@ class Panel(VTKObservationMixin):
         self._refresh_timer.setInterval(REFRESH_MS)
         self._refresh_timer.connect("timeout()", self.refresh)
         sections = [kind(self) for kind in kinds]
-        self.setup, self.support, self.segment, self.evaluate, self.models, self.pretrain = self.sections = (
-            sections
-        )
+        self.sections = sections
+        self.setup, self.support, self.segment, self.localise, self.evaluate, self.models, self.pretrain = sections
         for section in sections:
             section.set_up()
         self.ui.guideText.connect("linkActivated(QString)", self._on_guide_link)

@@ -15,12 +15,10 @@ from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
-from vtk.util import numpy_support
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer import compatibility
-from SSLFewShotSlicer.bridge import place_result, read_result
-from SSLFewShotSlicer.bridge.nodes import matrix_of_array
+from SSLFewShotSlicer.bridge import add_volume, place_result, read_result
 from SSLFewShotSlicer.bridge.nrrd import NrrdImage, read_nrrd
 
 CATEGORY = "SSLFewShot"
@@ -148,14 +146,7 @@ def _explained(log: str, folder: Path) -> str:
 
 def _add_volume(image: NrrdImage, name: str):
     """A volume node of what a file holds."""
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(name))
-    voxels = slicer.vtkOrientedImageData()
-    voxels.SetDimensions(image.array.shape[::-1])
-    scalars = numpy_support.numpy_to_vtk(image.array.reshape(-1), deep=True)
-    scalars.SetName("ImageScalars")
-    voxels.GetPointData().SetScalars(scalars)
-    node.SetIJKToRASMatrix(matrix_of_array(image.ijk_to_ras))
-    node.SetAndObserveImageData(voxels)
+    node = add_volume("vtkMRMLScalarVolumeNode", name, image.array, image.ijk_to_ras)
     units = slicer.vtkCodedEntry()
     units.SetValueSchemeMeaning("[hnsf'U]", "UCUM", "Hounsfield unit")
     node.SetVoxelValueUnits(units)

@@ -1,14 +1,17 @@
-"""The module's self-test: a made torso is marked, another one segmented, measured and cancelled, by the worker."""
+"""The module's self-test: a made torso is marked, another one segmented, measured, cropped."""
 
 import logging
 import time
 
+import numpy as np
 import slicer
+import vtk
 
 from SSLFewShotSlicer import sample_data
 from SSLFewShotSlicer.bridge import list_segments
 
 LEAST_DICE = 0.5
+LEAST_INSIDE = 0.9
 
 
 def run_self_test(logic, say=logging.info):
@@ -31,6 +34,9 @@ def run_self_test(logic, say=logging.info):
     mean = sum(row["dice"] for row in rows) / len(rows)
     assert mean > LEAST_DICE, f"mean Dice {mean:.3f}, more than {LEAST_DICE} was expected"
 
+    say("Finding the box of the structures, and cropping to it")
+    _localise(logic, sample)
+
     say("Cancelling")
     before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
     job = logic.segment([(volume, segmentation)], [sample.target], wait=False)
@@ -45,3 +51,28 @@ def run_self_test(logic, say=logging.info):
 
     say(f"Passed: mean Dice {mean:.3f} over {len(rows)} structures")
     return mean
+
+
+def _localise(logic, sample):
+    """The box holds nearly all that is marked, and the crop is the scan's own voxels."""
+    (found,) = logic.localise([sample.target], support=[sample.support], timeout=300)
+    assert found.box_id is not None, f"no box was found: {found.reason}"
+    (cropped,) = logic.crop([sample.target], found.box_id, timeout=60)
+    whole, part = (slicer.util.arrayFromVolume(node) for node in (sample.target, cropped))
+    assert part.size < whole.size, "the crop is no smaller than the scan"
+    inside = _voxels_of(sample.target, cropped)
+    assert np.array_equal(whole[inside], part), "the crop has other voxels than the scan"
+    for segment in list_segments(sample.truth):
+        mask = slicer.util.arrayFromSegmentBinaryLabelmap(sample.truth, segment.segment_id, sample.target) > 0
+        share = mask[inside].sum() / mask.sum()
+        assert share > LEAST_INSIDE, f"only {100 * share:.0f} % of {segment.name} lie within the box"
+
+
+def _voxels_of(volume, cropped):
+    """The slices (K, J, I) of a volume that a crop of it holds, by where its first voxel lies."""
+    to_indices, place = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volume.GetRASToIJKMatrix(to_indices)
+    cropped.GetIJKToRASMatrix(place)
+    first = to_indices.MultiplyPoint([place.GetElement(axis, 3) for axis in range(3)] + [1.0])[:3]
+    size = cropped.GetImageData().GetDimensions()
+    return tuple(slice(round(a), round(a) + n) for a, n in zip(first[::-1], size[::-1]))

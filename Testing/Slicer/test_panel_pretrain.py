@@ -39,7 +39,7 @@ def remove_all(panel, host):
 
 def test_start_needs_a_folder(panel, host):
     assert not panel.ui.startPretrainButton.enabled
-    assert panel.ui.startPretrainButton.toolTip == "Choose the folder with the scans first."
+    assert panel.ui.startPretrainButton.toolTip == "Choose the folder with the scans first"
 
 
 def test_dense_is_the_first_method_and_the_one_that_is_chosen(panel, host):

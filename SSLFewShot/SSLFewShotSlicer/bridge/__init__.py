@@ -14,6 +14,8 @@ Main thread (MRML is touched; short, nothing is computed over all voxels but a c
                                                      .undo()
     conflicting_segments(result, segmentation) -> [names]   to ask the user before "replace"
     show_confidence(confidence, opacity=0.5), hide_confidence(confidence)
+    place_box(box, volume_source, name) -> Markups ROI node     of a box as the worker gives it
+    add_volume(class_name, name, array, own_geometry, volume) -> node     in a volume's place, sharing the memory
     provenance_of(report) -> {key: text}   of a report of the worker's, for place_result
     find_node(node_or_id, class_name="vtkMRMLNode") -> node, or NodeGoneError
 
@@ -42,6 +44,8 @@ A request, with the worker's format "seg.nrrd":
 Geometry, transforms: see volumes.py (why the worker sees a scan in the world, and why the way back is exact).
 """
 
+from SSLFewShotSlicer.bridge.added_volumes import add_volume
+from SSLFewShotSlicer.bridge.boxes import place_box
 from SSLFewShotSlicer.bridge.confidence import hide_confidence, show_confidence
 from SSLFewShotSlicer.bridge.errors import (
     BridgeError,
@@ -74,10 +78,12 @@ __all__ = [
     "SegmentsError",
     "UnusableNodeError",
     "VolumeSource",
+    "add_volume",
     "conflicting_segments",
     "find_node",
     "hide_confidence",
     "list_segments",
+    "place_box",
     "place_result",
     "provenance_of",
     "read_result",

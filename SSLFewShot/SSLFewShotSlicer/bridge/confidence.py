@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
-from vtk.util import numpy_support
 
-from SSLFewShotSlicer.bridge.nodes import find_node, matrix_of_array, own_geometry
+from SSLFewShotSlicer.bridge.added_volumes import add_volume
+from SSLFewShotSlicer.bridge.nodes import find_node, own_geometry
 
 # Shown is what needs a look: surer voxels than this are transparent.
 SURE = 0.95
@@ -22,13 +22,6 @@ def add_confidence(confidence: np.ndarray, volume, name: str):
 
     The node shares the array's memory. It is not shown: see `show_confidence`.
     """
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", slicer.mrmlScene.GenerateUniqueName(name))
-    voxels = np.ascontiguousarray(confidence, dtype=np.float32)
-    image = slicer.vtkOrientedImageData()
-    image.SetDimensions(voxels.shape[::-1])
-    scalars = numpy_support.numpy_to_vtk(voxels.reshape(-1), deep=False)
-    scalars.SetName("confidence")
-    image.GetPointData().SetScalars(scalars)
     # The display node comes first: one that is made for an image looks at all of its voxels for a window.
     display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     display.SetAutoWindowLevel(False)
@@ -39,11 +32,8 @@ def add_confidence(confidence: np.ndarray, volume, name: str):
     colours = next((c for c in _COLOURS if slicer.mrmlScene.GetNodeByID(c)), None)
     if colours:
         display.SetAndObserveColorNodeID(colours)
-    node.SetAndObserveDisplayNodeID(display.GetID())
-    node.SetIJKToRASMatrix(matrix_of_array(own_geometry(volume)))
-    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-    node.SetAndObserveImageData(image)
-    return node
+    voxels = np.ascontiguousarray(confidence, dtype=np.float32)
+    return add_volume("vtkMRMLScalarVolumeNode", name, voxels, own_geometry(volume), volume, display)
 
 
 def show_confidence(confidence, opacity: float = 0.5) -> None:

@@ -55,6 +55,10 @@ class VolumeSource:
         """The ID of the node."""
         return self.reference.node_id
 
+    def own_from_seen(self) -> np.ndarray:
+        """(4, 4) from RAS as the worker sees the scan to RAS in the node's coordinates."""
+        return self.own_geometry @ np.linalg.inv(self.seen_geometry)
+
     def write(self, path: Path) -> None:
         """Write the NRRD. Any thread.
 

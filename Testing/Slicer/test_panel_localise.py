@@ -1,0 +1,173 @@
+"""The section "Find and crop": a box for the marked structures, and the scan cropped to it."""
+
+import numpy as np
+import pytest
+
+from panel_scene import (
+    add_case,
+    add_scan,
+    add_segmentation,
+    apply,
+    choose,
+    needs_worker,
+    nodes,
+    panel,
+    unloaded,
+    wait,
+)
+
+pytestmark = needs_worker
+__all__ = ["panel", "unloaded"]
+SIDE = 3.0
+
+
+@pytest.fixture
+def case(panel, host):
+    support = add_case("Marked")
+    target, masks = add_scan("New", (3, -2, 2))
+    choose(panel, host, support, target)
+    panel.ui.localiseSection.collapsed = False
+    yield target, masks
+    panel.ui.localiseSection.collapsed = True
+
+
+def voxels(volume):
+    import slicer
+
+    return slicer.util.arrayFromVolume(volume)
+
+
+def find_box(panel, host):
+    panel.ui.localiseButton.click()
+    assert panel.localise.job is not None, panel.localise.message.text
+    wait(host, lambda: panel.localise.job.over, 120)
+    host.process(0.1)
+    assert panel.localise.job.state == "done", panel.localise.job.sentence
+    return panel.parameters.box
+
+
+def add_box(low, high, name="Drawn"):
+    """A box around voxels low to high of a scan whose voxels are 3 mm."""
+    import slicer
+
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
+    low, high = SIDE * (np.array(low) - 0.5), SIDE * (np.array(high) + 0.5)
+    roi.SetCenter(*((low + high) / 2))
+    roi.SetSize(*(high - low))
+    return roi
+
+
+def test_the_box_of_the_marked_structures_is_found_and_cropped_to(panel, host, case):
+    target, masks = case
+    box = find_box(panel, host)
+    assert box.GetName() == "New box" and "certainty of" in panel.localise.message.text
+    assert "% saved" in panel.ui.localiseSavings.text
+    panel.ui.cropButton.click()
+    wait(host, lambda: panel.localise.job.over)
+    host.process(0.1)
+    (cropped,) = [node for node in nodes("vtkMRMLScalarVolumeNode") if node.GetName() == "New cropped"]
+    inside = place_in(target, cropped)
+    assert np.array_equal(voxels(cropped), voxels(target)[inside])
+    marked = np.logical_or(*masks.values())
+    assert marked[inside].sum() > 0.9 * marked.sum()
+    assert voxels(cropped).size < 0.7 * voxels(target).size
+    panel.ui.localiseMessage.linkActivated.emit("target")
+    host.process(0.1)
+    assert panel.parameters.target_volume is cropped
+    assert apply(panel, host).state == "done"
+
+
+def place_in(scan, cropped):
+    """The slices (K, J, I) of a scan that a part of it was cut from, by where both lie in the world."""
+    first = [0.0, 0.0, 0.0]
+    ours, theirs = np.zeros(6), np.zeros(6)
+    cropped.GetRASBounds(ours)
+    scan.GetRASBounds(theirs)
+    first = np.rint((ours[::2] - theirs[::2]) / SIDE).astype(int)
+    size = voxels(cropped).shape[::-1]
+    return tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))
+
+
+def test_apply_can_search_the_box_only(panel, host, case):
+    panel.parameters.box = box = add_box((5, 5, 5), (30, 30, 20))
+    host.process(0.1)
+    panel.ui.searchBoxButton.click()
+    assert panel.parameters.roi is box and "within Drawn" in panel.localise.message.text
+
+
+def test_what_cropping_saves_follows_the_box(panel, host, case):
+    panel.parameters.box = box = add_box((0, 0, 0), (39, 39, 11))
+    host.process(0.1)
+    assert "40 × 40 × 12 of 40 × 40 × 24 voxels" in panel.ui.localiseSavings.text
+    assert panel.ui.localiseSavings.text.endswith("50 % saved")
+    box.SetSize(SIDE * 20, SIDE * 40, SIDE * 12)
+    host.process(0.1)
+    assert "20 × 40 × 12 of 40 × 40 × 24 voxels" in panel.ui.localiseSavings.text
+
+
+def test_a_box_outside_of_the_scan_is_told(panel, host, case):
+    panel.parameters.box = add_box((400, 0, 0), (410, 10, 10))
+    host.process(0.1)
+    assert panel.ui.localiseSavings.text == "Drawn: lies outside of New; move the region over it"
+    panel.ui.cropButton.click()
+    wait(host, lambda: panel.localise.message.kind is not None)
+    assert panel.localise.message.kind == "error" and "lies outside of New" in panel.localise.message.text
+
+
+def test_without_marks_the_button_says_what_is_missing(panel, host):
+    panel.parameters.target_volume, _ = add_scan("Alone")
+    host.process(0.1)
+    assert not panel.ui.localiseButton.enabled
+    assert panel.ui.localiseButton.toolTip == "Choose a marked scan and its segmentation first"
+    assert not panel.ui.cropButton.enabled
+
+
+def test_a_scan_deleted_meanwhile_is_named(panel, host, case):
+    import slicer
+
+    panel.ui.localiseButton.click()
+    wait(host, lambda: panel.localise.job.fraction > 0.2 or panel.localise.job.over)
+    slicer.mrmlScene.RemoveNode(case[0])
+    wait(host, lambda: panel.localise.job.over)
+    host.process(0.1)
+    assert panel.localise.message.text.startswith("New: is no longer in the scene")
+    assert not nodes("vtkMRMLMarkupsROINode")
+
+
+def test_cancel_leaves_no_box(panel, host, case):
+    panel.ui.localiseButton.click()
+    host.process(0.2)
+    assert panel.ui.localiseCancelButton.visible
+    panel.ui.localiseCancelButton.click()
+    wait(host, lambda: panel.localise.job.over, 20)
+    host.process(0.1)
+    assert panel.localise.job.state == "cancelled" and not nodes("vtkMRMLMarkupsROINode")
+    assert not panel.ui.localiseCancelButton.visible
+
+
+def test_a_script_finds_and_crops_several_scans(panel, host):
+    from SSLFewShot import SSLFewShotLogic
+
+    logic = SSLFewShotLogic()
+    scans = [add_scan(f"New {n}", (n, 0, 0))[0] for n in range(2)]
+    found = logic.localise(scans, support=[add_case()], segments=["Bone"])
+    assert [one.target_name for one in found] == ["New 0", "New 1"]
+    assert all(0 < one.certainty <= 1 for one in found)
+    cropped = logic.crop(scans, [one.box_id for one in found])
+    assert [node.GetName() for node in cropped] == ["New 0 cropped", "New 1 cropped"]
+    with pytest.raises(Exception, match="one for each"):
+        logic.crop(scans, [found[0].box_id])
+    with pytest.raises(Exception, match="no marked scan"):
+        logic.localise(scans)
+
+
+def test_a_cropped_scan_looks_as_the_whole_one(panel, host, case):
+    target, _ = case
+    target.GetDisplayNode().SetAutoWindowLevel(False)
+    target.GetDisplayNode().SetWindowLevelMinMax(-100, 300)
+    from SSLFewShot import SSLFewShotLogic
+
+    (cropped,) = SSLFewShotLogic().crop([target], add_box((5, 5, 5), (20, 20, 15)))
+    display = cropped.GetDisplayNode()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (-100, 300)
+    assert add_segmentation(cropped, {}, "on it") is not None
