@@ -22,6 +22,8 @@ from SSLFewShotLib.sampling.preparation import PreparedScan
 
 OVERLAP = 0.4
 """Of two tiles next to each other, as a share of their side."""
+_TILES_AT_ONCE = 2
+"""For a single small tile torch takes a convolution on the CPU that is three times as slow."""
 
 
 class DenseDescriptor(Descriptor):
@@ -67,32 +69,42 @@ class DenseDescriptor(Descriptor):
         window = _window(CROP)
         starts = [_starts(n, side) for n, side in zip(shape, CROP, strict=True)]
         tiles = [(k, j, i) for k in starts[0] for j in starts[1] for i in starts[2]]
+        parts = [tuple(slice(c, c + side) for c, side in zip(corner, CROP, strict=True)) for corner in tiles]
+        parts = [part for part in parts if scan.body[part].any()]
         device = self.device
-        for number, corner in enumerate(tiles):
-            progress(number / len(tiles), f"describing {scan.name}")
-            part = tuple(slice(c, c + side) for c, side in zip(corner, CROP, strict=True))
-            if not scan.body[part].any():
-                continue
-            through = functools.partial(self._through, scan.values[part])
+        for start in range(0, len(parts), _TILES_AT_ONCE):
+            progress(start / len(parts), f"describing {scan.name}")
+            some = parts[start : start + _TILES_AT_ONCE]
+            through = functools.partial(self._through, [scan.values[part] for part in some])
             found, device = on_device_or_cpu(through, device, scan.name)
-            total[(slice(None), *part)] += found * window[tuple(slice(n) for n in found.shape[1:])]
+            for part, vectors in zip(some, found, strict=True):
+                size = scan.values[part].shape
+                inside = tuple(slice(n) for n in size)
+                total[(slice(None), *part)] += vectors[(slice(None), *inside)] * window[inside]
         for row in range(shape[0]):
             # A plane at a time: of a large scan the whole field is a gigabyte, and needed once only.
             total[:, row] = F.normalize(total[:, row], dim=0)
         progress(1.0, f"described {scan.name}")
         return total.numpy()
 
-    def _through(self, values: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """(K, J, I) values of a tile, at most `CROP`, to (C, K, J, I) vectors of unit length, on the CPU."""
+    def _through(self, tiles: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+        """(K, J, I) values of tiles, each at most `CROP`, to (N, C, *CROP) vectors of unit length, on the CPU."""
         # Weights that are moved in inference mode could not be used outside of it any more.
         self.network.to(device)
-        size = values.shape
-        padding = [p for n, side in zip(reversed(size), reversed(CROP), strict=True) for p in (0, side - n)]
+        filled = []
+        for tile in tiles:
+            padding = [
+                p for n, side in zip(reversed(tile.shape), reversed(CROP), strict=True) for p in (0, side - n)
+            ]
+            filled.append(F.pad(tile[None, None], padding, mode="replicate"))
+        if len(filled) < _TILES_AT_ONCE:
+            # Never a single one; and a tile's vectors are the same to the last bit in whatever company.
+            filled.append(filled[0])
         with torch.inference_mode():
-            values = F.pad(values[None, None], padding, mode="replicate").to(device)
+            values = torch.cat(filled).to(device)
             with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                found = self.network(values.contiguous(memory_format=torch.channels_last_3d))[0]
-            return F.normalize(found.float(), dim=0).cpu()[:, : size[0], : size[1], : size[2]].clone()
+                found = self.network(values.contiguous(memory_format=torch.channels_last_3d))
+            return F.normalize(found[: len(tiles)].float(), dim=1).cpu().clone()
 
     def _describe(self, scan: PreparedScan, points: np.ndarray, progress: Progress) -> np.ndarray:
         field = self.field(scan, portion(progress, 0.0, 0.9))
