@@ -16,7 +16,7 @@ from SSLFewShotLib.imaging.cases import Case, find_cases, read_case
 from SSLFewShotLib.imaging.files import read_labels, read_volume, stem
 from SSLFewShotLib.imaging.phantoms import write_cohort
 from SSLFewShotLib.imaging.resampling import labels_on_grid
-from SSLFewShotLib.outputs import write_text
+from SSLFewShotLib.outputs import check_output_folder, write_text
 from SSLFewShotLib.pretext.pretrain import PretrainingSource, pretrain
 from SSLFewShotLib.pretext.trainer import TrainerSettings
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
@@ -51,8 +51,7 @@ def run_demo(
     """
     output = Path(output)
     settings = TrainerSettings(minutes=minutes, seed=seed)
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output}: a folder was expected for the output, this is a file")
+    check_output_folder(output)
     if output.exists() and any(output.iterdir()) and not overwrite:
         raise InputError(f"{output}: the folder is not empty; give --overwrite or another --output")
     scans = Path(data).resolve() if data is not None else output / "scans"

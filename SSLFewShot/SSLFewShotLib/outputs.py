@@ -19,6 +19,17 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path}: the output exists already; give --overwrite to replace it, or another output")
 
 
+def check_output_folder(folder: Path) -> None:
+    """Raise `InputError` when no folder can be at `folder`, since there, or above it, lies a file."""
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            raise InputError(
+                f"{place}: a folder was expected for the output, this is a file; choose another output"
+            )
+
+
 @contextlib.contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it there when the block succeeds, else remove it.
@@ -71,4 +82,6 @@ def _explained(error: OSError, path: Path, temporary: Path | None) -> OSError:
         return OutputError(error.errno, f"{path}: no space left on the disk; free some or choose another output")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(error.errno, f"{path}: not allowed to write here; choose another output folder")
-    return OutputError(error.errno, f"{path}: could not be written ({error.strerror or error})")
+    return OutputError(
+        error.errno, f"{path}: could not be written ({error.strerror or error}); choose another output"
+    )

@@ -195,6 +195,13 @@ def test_labels_that_are_no_labels_are_refused(scans, target, tmp_path):
 # Supports
 
 
+def test_labels_given_as_the_scan_too_are_refused(scans, target, tmp_path):
+    labels = scans / "pt_0.seg.nrrd"
+    outcome = sslfewshot("segment", target, "--support", labels, labels, "--output", tmp_path / "out", *BOX)
+    assert outcome.error.startswith(f"{labels}: given as a scan and as its labels")
+    assert files_in(tmp_path / "out") == []
+
+
 def test_labels_on_another_grid_are_resampled_and_the_user_is_told(scans, target, tmp_path):
     volume, labels = patient(0)
     smaller = LabelMap(

@@ -107,11 +107,21 @@ def test_an_output_that_exists_is_only_replaced_when_asked_to(there, support, ta
     assert (out / there).read_bytes() != b"precious" and len(files_in(out)) == 3
 
 
-def test_a_file_in_place_of_the_output_folder_is_refused(support, target, tmp_path):
+@pytest.mark.parametrize("output", ["out", "out/deeper/model"])
+def test_a_file_in_place_of_the_output_folder_is_refused_before_anything_is_computed(
+    output, scans, support, target, tmp_path
+):
     (tmp_path / "out").write_text("precious")
-    for command in (("segment", target, *support, *BOX), ("demo",)):
-        assert "a folder was expected" in sslfewshot(*command, "--output", tmp_path / "out").error
-    assert (tmp_path / "out").read_text() == "precious"
+    for command in (
+        ("segment", target, *support, *BOX),
+        ("pretrain", scans, "--iterations", "1"),
+        ("evaluate", scans, "--supports", "pt_0", "--methods", "box"),
+        ("demo",),
+    ):
+        outcome = sslfewshot(*command, "--output", tmp_path / output)
+        assert f"{tmp_path / 'out'}: a folder was expected" in outcome.error
+        assert "describing" not in outcome.err and "iteration" not in outcome.err
+    assert files_in(tmp_path) == ["out"] and (tmp_path / "out").read_text() == "precious"
 
 
 def test_labels_that_were_given_are_never_written_over(tmp_path):
@@ -195,6 +205,11 @@ def test_two_targets_of_one_name_are_refused(support, target, tmp_path):
         (("evaluate", "x", "--supports", "1", "--output", "o", "--shots", "1,two"), "1,two: whole numbers"),
         (("evaluate", "x", "--supports", "1", "--output", "o", "--shots", "0"), "whole numbers from 1"),
         (("models",), "ACTION"),
+        (("segment", "", "--support", "a", "b", "--output", "o"), "TARGET: is empty"),
+        (("segment", "x.nrrd", "--support", "a", "", "--output", "o"), "--support: is empty"),
+        (("segment", "x.nrrd", "--support", "a", "b", "--output", ""), "--output: is empty"),
+        (("segment", "x.nrrd", "--support", "a", "b", "--output", "o", "--model", " "), "--model: is empty"),
+        (("pretrain", "", "--output", "m"), "FOLDER: is empty"),
     ],
 )
 def test_wrong_use_is_explained(arguments, reason):
@@ -210,6 +225,7 @@ def test_wrong_use_is_explained(arguments, reason):
         (("--method", "magic"), "method 'magic' is not known; choose one of auto, aligned, knn, box"),
         (("--device", "warp"), "device 'warp'"),
         (("--method", "box", "--k", "3"), "k: no setting of box"),
+        (("--model", "gvdiff+"), "'gvdiff+': a name of a descriptor is missing"),
         (("--model", "gvdiff", "--k", "0"), "k = 0"),
         (("--model", "gvdiff", "--spacing", "-1"), "spacing"),
         (("--model", "gvdiff", "--spatial-weight", "nan"), "weights nan"),
@@ -227,6 +243,8 @@ def test_settings_that_cannot_be_meant_are_refused(extra, reason, support, targe
         (("--method", "magic"), "method 'magic' is not known"),
         (("--iterations", "0"), "above 0"),
         (("--minutes", "-1"), "above 0"),
+        (("--minutes", "nan"), "above 0"),
+        (("--minutes", "inf"), "above 0"),
         (("--seed", "-1"), "seed"),
         (("--extent-mm", "0"), "extent"),
         (("--batch-size", "0"), "batch size"),

@@ -18,8 +18,10 @@ from SSLFewShotLib.cli.shared_arguments import (
     add_overwrite,
     add_seed,
     add_worker,
+    given,
     names_in,
     numbers_in,
+    path_in,
 )
 from SSLFewShotLib.version import __version__
 
@@ -54,24 +56,24 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "DIR/report.json; for several scans DIR/summary.csv too. A scan that cannot be used is named and left "
         f"out. {SCANS} {EXIT_CODES}",
     )
-    parser.add_argument("targets", nargs="+", type=Path, metavar="TARGET", help="a scan, or a folder of scans")
+    parser.add_argument("targets", nargs="+", type=path_in, metavar="TARGET", help="a scan, or a folder of scans")
     parser.add_argument(
         "--support",
         nargs=2,
-        type=Path,
+        type=path_in,
         action="append",
         required=True,
         metavar=("IMAGE", "LABELS"),
         help="a labelled scan; may be given several times, also with different segments marked",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--output", type=path_in, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--method",
         default="auto",
         help="auto (default: aligned where a dense model fits, else knn), aligned (labels carried by an alignment "
         "of dense descriptors, together with their vote), knn, or box (body-box alignment, a baseline)",
     )
-    parser.add_argument("--model", metavar="NAME_OR_DIR", help=f"{MODELS}; default: xavier+gvdiff")
+    parser.add_argument("--model", type=given, metavar="NAME_OR_DIR", help=f"{MODELS}; default: xavier+gvdiff")
     parser.add_argument(
         "--format",
         default="nii.gz",
@@ -106,11 +108,11 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         "While it runs, MODEL_DIR.training holds its checkpoint and loss curve. A scan that cannot be read is "
         f"named and skipped. {SCANS} {EXIT_CODES}",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with scans, in sub-folders too")
+    parser.add_argument("folder", type=path_in, metavar="FOLDER", help="with scans, in sub-folders too")
     parser.add_argument("--method", default="heatmap", help="heatmap (default), reg2d, doersch or dense")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path_in,
         required=True,
         metavar="MODEL_DIR",
         help="the model's folder; its name is the model's",
@@ -173,11 +175,11 @@ def _add_models(commands: argparse._SubParsersAction) -> None:
     show = action("show", "show a model's card: method, training data, licence, settings, metrics")
     show.add_argument("name", metavar="NAME", help="a model's name or folder")
     take = action("import", "take a model into the store")
-    take.add_argument("archive", type=Path, metavar="ARCHIVE", help="a model's archive (.zip) or folder")
+    take.add_argument("archive", type=path_in, metavar="ARCHIVE", help="a model's archive (.zip) or folder")
     take.add_argument("--name", metavar="NAME", help="its name in the store (default: that on its card)")
     give = action("export", "write a model as an archive")
     give.add_argument("name", metavar="NAME", help="a model's name or folder")
-    give.add_argument("archive", type=Path, metavar="ARCHIVE", help="the .zip to write")
+    give.add_argument("archive", type=path_in, metavar="ARCHIVE", help="the .zip to write")
     remove = action("remove", "remove one of your models")
     remove.add_argument("name", metavar="NAME", help="a model of yours")
     for each in (listing, show, take, give, remove):
@@ -193,7 +195,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "Measure few-shot segmentation on a folder of labelled scans.",
         f"Writes results.csv, report.md and plots to DIR and prints the report. {PAIRING} {EXIT_CODES}",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with scans and their labels")
+    parser.add_argument("folder", type=path_in, metavar="FOLDER", help="with scans and their labels")
     parser.add_argument(
         "--supports",
         type=names_in,
@@ -226,7 +228,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="for knn and aligned: models' names or folders, or gvdiff, mind or xavier, which need no training",
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="an unfinished evaluation there is continued"
+        "--output", type=path_in, required=True, metavar="DIR", help="an unfinished evaluation there is continued"
     )
     parser.add_argument(
         "--repeats",
@@ -263,13 +265,13 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path_in,
         metavar="FOLDER",
         help="real labelled scans instead of made ones; a model that fits them is taken when there is one",
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path_in,
         default=Path("sslfewshot-demo"),
         metavar="DIR",
         help="folder for the report (default sslfewshot-demo)",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from SSLFewShotLib.cli.shared_arguments import EXIT_CODES, SCANS, add_command, add_overwrite
+from SSLFewShotLib.cli.shared_arguments import EXIT_CODES, SCANS, add_command, add_overwrite, path_in
 from SSLFewShotLib.progress import Progress
 
 
@@ -19,16 +18,16 @@ def add_crop(commands: argparse._SubParsersAction) -> None:
         "Writes DIR/<stem>_cropped.<format> and DIR/report.json, which says what was saved. A large scan whose "
         f"voxels lie uncompressed in its file is cropped without being read as a whole. {SCANS} {EXIT_CODES}",
     )
-    parser.add_argument("targets", nargs="+", type=Path, metavar="TARGET", help="a scan, or a folder of scans")
+    parser.add_argument("targets", nargs="+", type=path_in, metavar="TARGET", help="a scan, or a folder of scans")
     parser.add_argument(
         "--box",
-        type=Path,
+        type=path_in,
         required=True,
         metavar="FILE_OR_DIR",
         help="a Markups ROI of 3D Slicer (.mrk.json) for all scans, or a folder with <stem>_box.mrk.json for "
         "each, as `localise` writes them",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--output", type=path_in, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--margin", type=float, default=0.0, metavar="MM", help="added on every side (default 0)")
     parser.add_argument(
         "--format",

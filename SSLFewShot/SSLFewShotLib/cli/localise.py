@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from SSLFewShotLib.cli.shared_arguments import EXIT_CODES, SCANS, add_command, add_device, add_overwrite
+from SSLFewShotLib.cli.shared_arguments import EXIT_CODES, SCANS, add_command, add_device, add_overwrite, path_in
 from SSLFewShotLib.progress import Progress
 
 _METHODS = ("support", "certainty", "clustering")
@@ -22,17 +21,17 @@ def add_localise(commands: argparse._SubParsersAction) -> None:
         "DIR/report.json with place, size, certainty and what a crop would save. A scan may also be a folder of "
         f"TIFF slices. {SCANS} {EXIT_CODES}",
     )
-    parser.add_argument("targets", nargs="+", type=Path, metavar="TARGET", help="a scan, or a folder of scans")
+    parser.add_argument("targets", nargs="+", type=path_in, metavar="TARGET", help="a scan, or a folder of scans")
     parser.add_argument(
         "--support",
         nargs=2,
-        type=Path,
+        type=path_in,
         action="append",
         default=[],
         metavar=("IMAGE", "LABELS"),
         help="a labelled scan, whose structures are looked for; may be given several times",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--output", type=path_in, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--method",
         choices=_METHODS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong use or input (also of some targets only), 130 cancelled."
 SCANS = "Scans are .nrrd, .nii.gz, .nii, .mha and .mhd files and folders of DICOM slices."
@@ -51,6 +52,18 @@ def add_worker(parser: argparse.ArgumentParser) -> None:
         metavar="COMMAND",
         help="have it computed by the worker that this command starts, such as 'ssh HOST sslfewshot worker'",
     )
+
+
+def given(text: str) -> str:
+    """A text that is not empty, as an unset variable of a script would be; argparse's error for one that is."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; a name was expected")
+    return text
+
+
+def path_in(text: str) -> Path:
+    """A path, which is never the present folder by mistake: see `given`."""
+    return Path(given(text))
 
 
 def names_in(text: str) -> list[str]:

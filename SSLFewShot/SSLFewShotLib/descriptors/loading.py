@@ -58,8 +58,16 @@ def load_descriptor(
 
 
 def joined_names(name: str | Path) -> list[str]:
-    """The descriptors that a name such as "xavier+gvdiff" joins; one, when it is the folder of a model."""
-    return [str(name)] if Path(name).is_dir() else [part.strip() for part in str(name).split("+")]
+    """The descriptors that a name such as "xavier+gvdiff" joins; one, when it is the folder of a model.
+
+    Raises InputError when a name is empty.
+    """
+    if Path(name).is_dir():
+        return [str(name)]
+    parts = [part.strip() for part in str(name).split("+")]
+    if not all(parts):
+        raise InputError(f"'{name}': a name of a descriptor is missing; join names with '+' as in xavier+gvdiff")
+    return parts
 
 
 def descriptor_from_model(card: ModelCard, tensors: dict, device: torch.device | str = "cpu") -> Descriptor:

@@ -16,7 +16,7 @@ from SSLFewShotLib.evaluation.results import RESULTS_FILE, ResultTable
 from SSLFewShotLib.evaluation.shots import Fold, plan_folds
 from SSLFewShotLib.imaging.cases import Case, find_cases, read_case
 from SSLFewShotLib.models import installed_versions
-from SSLFewShotLib.outputs import write_text
+from SSLFewShotLib.outputs import check_output_folder, write_text
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.version import __version__
 
@@ -100,8 +100,7 @@ def _take_up(
 ) -> None:
     """Write evaluation.json, or check that the one there is of the same evaluation and add what is new to it."""
     path = output / SETTINGS_FILE
-    if output.is_file():
-        raise InputError(f"{output}: a folder was expected for the results; choose another output")
+    check_output_folder(output)
     if overwrite:
         for name in (SETTINGS_FILE, RESULTS_FILE, *REPORT_FILES):
             (output / name).unlink(missing_ok=True)

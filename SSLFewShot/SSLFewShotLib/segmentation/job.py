@@ -22,7 +22,7 @@ from SSLFewShotLib.imaging.nifti import is_sheared
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.models import installed_versions
 from SSLFewShotLib.networks.device import choose_device
-from SSLFewShotLib.outputs import refuse_existing, written_atomically
+from SSLFewShotLib.outputs import check_output_folder, refuse_existing, written_atomically
 from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed, watched
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.batch_report import REPORT_NAME, SUMMARY_NAME, BatchReport
@@ -196,8 +196,7 @@ def named_targets(job: SegmentationJob) -> dict[str, Path]:
 
 
 def _check_outputs(job: SegmentationJob, targets: dict[str, Path]) -> None:
-    if job.output.exists() and not job.output.is_dir():
-        raise InputError(f"{job.output}: a folder was expected for the output, this is a file")
+    check_output_folder(job.output)
     given = {path.resolve() for path in (*targets.values(), *(Path(p) for pair in job.supports for p in pair))}
     replaced = job.overwrite or (job.resume and check_resumable(job.output))
     for path in [path for name in targets for path in _output_paths(job, name)]:

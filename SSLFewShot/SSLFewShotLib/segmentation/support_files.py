@@ -21,10 +21,13 @@ def read_support(
 ) -> SupportSet:
     """Read (image, labels) files; labels on another grid are resampled to the image, with a warning.
 
-    Raises InputError when a file is unusable, image and labels do not overlap in space, or nothing is marked.
+    Raises InputError when a file is unusable or given as both, image and labels do not overlap in space, or nothing
+    is marked.
     """
     read: list[tuple[Volume, LabelMap]] = []
     for number, (image, labels) in enumerate(pairs):
+        if Path(image).resolve() == Path(labels).resolve():
+            raise InputError(f"{image}: given as a scan and as its labels too; name the scan and then its labels")
         part = portion(progress, number / len(pairs), (number + 1) / len(pairs))
         part(0.0, "reading the support")
         volume = read_volume(image, portion(part, 0.0, 0.5))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from SSLFewShotLib.errors import Cancelled, InputError, OutputError
-from SSLFewShotLib.outputs import refuse_existing, write_text, written_atomically
+from SSLFewShotLib.outputs import check_output_folder, refuse_existing, write_text, written_atomically
 from SSLFewShotLib.worker.carried_names import flaw_of
 from SSLFewShotLib.worker.carrier import Carrier, OnBytes, remote_path
 from SSLFewShotLib.worker.other_names import OtherNames
@@ -219,8 +219,7 @@ def _silent(fraction: float, message: str, remaining: Any) -> None:
 
 def _checked_output(params: dict[str, Any]) -> Path:
     output = Path(params["output"])
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output}: a folder was expected for the output, this is a file")
+    check_output_folder(output)
     refuse_existing(output / REPORT, bool(params.get("overwrite") or params.get("resume")))
     return output
 

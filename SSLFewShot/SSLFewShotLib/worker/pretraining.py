@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from SSLFewShotLib.errors import InputError, OutputError
+from SSLFewShotLib.outputs import check_output_folder
 from SSLFewShotLib.worker import process_tree
 from SSLFewShotLib.worker.detached import identity, is_alive, start_detached
 from SSLFewShotLib.worker.handler import (
@@ -228,6 +229,7 @@ def _check(settings: dict[str, Any]) -> None:
     trainer_settings(settings)
     extent(settings)
     check_name(output.name, output)
+    check_output_folder(output)
     if not settings["overwrite"]:
         if (output / "card.json").exists():
             raise InputError(f"{output}: there is a model already; choose another output, or overwrite it")
