@@ -7,8 +7,11 @@ import torch
 from SSLFewShotLib.descriptors.loading import load_descriptor
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.localisation.certainty import CertaintyLocaliser
+from SSLFewShotLib.localisation.clustering import ClusteringLocaliser
 from SSLFewShotLib.localisation.from_support import SupportLocaliser
 from SSLFewShotLib.localisation.localiser import Localiser
+from SSLFewShotLib.localisation.slice_model import ORDER, ROTATION, load_slice_model
 from SSLFewShotLib.models import ModelStore
 from SSLFewShotLib.segmentation.choice import chosen
 
@@ -35,4 +38,6 @@ def make_localiser(
     if method == "support":
         _, model = chosen("auto", model, like, store)
         return SupportLocaliser(load_descriptor(model, like, device, store))
-    raise InputError(f"method '{method}' is not there yet")
+    if method == "certainty":
+        return CertaintyLocaliser(load_slice_model(model, (ROTATION,), like, device, store))
+    return ClusteringLocaliser(load_slice_model(model, (ORDER, ROTATION), like, device, store))

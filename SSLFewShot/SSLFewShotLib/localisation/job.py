@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
@@ -31,7 +32,7 @@ from SSLFewShotLib.models import installed_versions
 from SSLFewShotLib.networks.device import choose_device
 from SSLFewShotLib.outputs import refuse_existing, write_text
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
-from SSLFewShotLib.segmentation.job import read_support
+from SSLFewShotLib.segmentation.support_files import read_support
 
 REPORT_NAME = "report.json"
 MOST_VOXELS = 1 << 27
@@ -61,6 +62,9 @@ class LocalisationJob:
     overwrite: bool = False
 
 
+MOST_TO_LEARN_FROM, MOST_TO_LEARN_VOXELS = 6, 1 << 24
+"""How many of the targets are clustered, and how large."""
+
 Preparation = Callable[[LocalisationJob, dict[str, Path], torch.device, Progress], Localiser]
 
 
@@ -72,7 +76,11 @@ def fit_from_files(
         support = read_support(job.supports, job.segment_names, portion(progress, 0.0, 0.2))
         localiser = make_localiser(job.method, job.model, support.pairs[0][0], device)
         return localiser.fit(support, portion(progress, 0.2, 1.0))
-    raise InputError(f"method '{job.method}' is not there yet")
+    volumes = _some_of(
+        targets, MOST_TO_LEARN_FROM if job.method == "clustering" else 1, portion(progress, 0.0, 0.3)
+    )
+    localiser = make_localiser(job.method, job.model, volumes[0], device)
+    return localiser.fit(volumes, portion(progress, 0.3, 1.0))
 
 
 def run(
@@ -143,6 +151,24 @@ def named_targets(given: Sequence[Path]) -> dict[str, Path]:
 def write_report(output: Path, report: dict[str, Any]) -> None:
     """Write report.json, all at once or not at all."""
     write_text(output / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+
+def _some_of(targets: dict[str, Path], most: int, progress: Progress) -> list[Volume]:
+    """Some of the scans, evenly spread, those that can be read. Raises InputError when there is none."""
+    paths, errors, volumes = list(targets.values()), [], []
+    chosen = {round(place) for place in np.linspace(0, len(paths) - 1, min(most, len(paths)))}
+    for number in [*sorted(chosen), *(n for n in range(len(paths)) if n not in chosen)]:
+        try:
+            scan = open_scan(paths[number], portion(progress, len(volumes) / most, (len(volumes) + 1) / most))
+            volumes.append(scan.reduced(MOST_TO_LEARN_VOXELS, progress))
+        except InputError as error:
+            errors.append(str(error))
+        if len(volumes) == len(chosen):
+            break
+    if not volumes:
+        more = f" (and none of the {len(paths)} scans can be used)" if len(paths) > 1 else ""
+        raise InputError(errors[0] + more)
+    return volumes
 
 
 def _check(job: LocalisationJob, targets: dict[str, Path]) -> None:

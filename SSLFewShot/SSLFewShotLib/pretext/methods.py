@@ -12,11 +12,15 @@ from SSLFewShotLib.pretext.dense import Dense
 from SSLFewShotLib.pretext.doersch import Doersch
 from SSLFewShotLib.pretext.heatmap import Heatmap
 from SSLFewShotLib.pretext.reg2d import Reg2d
+from SSLFewShotLib.pretext.slice_order import SliceOrder
+from SSLFewShotLib.pretext.slice_rotation import SliceRotation
 from SSLFewShotLib.pretext.task import PretextTask
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 
-METHODS: dict[str, type[PretextTask]] = {task.name: task for task in (Heatmap, Reg2d, Doersch, Dense, Alpnet)}
+METHODS: dict[str, type[PretextTask]] = {
+    task.name: task for task in (Heatmap, Reg2d, Doersch, Dense, Alpnet, SliceOrder, SliceRotation)
+}
 
 
 def make_task(

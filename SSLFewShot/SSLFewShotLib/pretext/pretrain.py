@@ -94,6 +94,7 @@ def pretrain(
     extent = extent or Extent.suited_to(first)
     with joined(choose_device(device)) as (processes, device):
         task = seeded_task(method, extent, intensity, batch_size, settings.seed, begun_options(options, begun))
+        extent = task.preparation.extent
         if begun is not None:
             begun.load_into(task)
         if cases is not None:

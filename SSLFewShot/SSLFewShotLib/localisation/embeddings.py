@@ -1,0 +1,47 @@
+"""The last layer's vectors of a network for slices: of each superpixel, and back to where they lie in the scan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from SSLFewShotLib.localisation.slice_model import SliceModel
+from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.sampling.preparation import PreparedScan
+from SSLFewShotLib.sampling.slices import planes, turned
+
+_SLICES_AT_ONCE = 32
+
+
+def slice_features(
+    model: SliceModel, scan: PreparedScan, axis: int, every: int = 1, progress: Progress = ignore_progress
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """((N,) slice numbers, (N, s, s, D) vectors) of the slices across an axis, `every` so many of them.
+
+    A model of slice-rotation looks at a slice and the next one, not turned against each other.
+    """
+    length = scan.values.shape[2 - axis]
+    fill = float(scan.values.min())
+    numbers = np.arange(0, length, every)
+    for start in range(0, len(numbers), _SLICES_AT_ONCE):
+        progress(start / len(numbers), "looking at slices")
+        part = numbers[start : start + _SLICES_AT_ONCE]
+        views = [part]
+        if model.angles:
+            views.append(np.where(part + 1 < length, part + 1, np.maximum(part - 1, 0)))
+        still = torch.zeros(len(part))
+        slices = [turned(planes(scan, axis, view), still, model.preparation.side, fill) for view in views]
+        with torch.inference_mode():
+            found = model.network.features(torch.stack(slices, dim=1).to(model.device)).float().cpu()
+        yield part, found.permute(0, 2, 3, 1).numpy()
+
+
+def back_to_slice(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(N, H, W): numbers (N, s, s) of a square's superpixels, on the slices that were padded to that square."""
+    side = max(height, width)
+    square = F.interpolate(torch.as_tensor(values)[:, None].float(), size=(side, side), mode="bilinear")[:, 0]
+    top, left = (side - height) // 2, (side - width) // 2
+    return square[:, top : top + height, left : left + width].numpy()

@@ -1,0 +1,94 @@
+"""Which slices of an axis show the object: a robust threshold on a profile, and the runs above it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+_FRACTION = 0.5
+"""Where between the two levels the threshold lies."""
+_LEAST_STEP = 0.2
+"""Between the levels of object and background; less is no difference."""
+_GAP, _SECOND = 0.04, 0.25
+"""Share of an axis that a gap in an object may have; share of the longest run from which another one counts."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The slices from `start` to `stop`, continuous places along the axis, that show the object.
+
+    threshold: above it a slice counts; inside, outside: mean values; whole: it spans the whole axis, nothing being
+    told apart; others: runs beside it that are too long to be noise, as (start, stop).
+    """
+
+    start: float
+    stop: float
+    threshold: float
+    inside: float
+    outside: float
+    whole: bool = False
+    others: tuple[tuple[float, float], ...] = ()
+
+
+def longest_run(values: np.ndarray, floor: float, fraction: float = _FRACTION) -> Run | None:
+    """The longest run of slices whose value is above a robust threshold.
+
+    values: (N,) one a slice; floor: what a slice without any object has (chance).
+
+    The values, with single outliers removed, are parted into a lower and an upper class (Otsu); the threshold lies
+    between their medians. Where they differ by less than 0.2, all slices are taken for object when they are that
+    much above the floor; otherwise there is none, and None is returned.
+    """
+    smooth = ndimage.median_filter(values, min(5, 2 * (len(values) // 2) - 1 or 1), mode="nearest")
+    low, high = _levels(smooth)
+    if high - max(low, floor) < _LEAST_STEP:
+        if high - floor < _LEAST_STEP:
+            return None
+        mean = float(smooth.mean())
+        return Run(-0.5, len(values) - 0.5, floor, mean, floor, whole=True)
+    threshold = low + fraction * (high - low)
+    above = smooth > threshold
+    above = ndimage.binary_closing(above, np.ones(1 + 2 * round(_GAP * len(values) / 2)), border_value=0) | above
+    labels, count = ndimage.label(above)
+    spans = [np.flatnonzero(labels == number)[[0, -1]] for number in range(1, count + 1)]
+    lengths = [last - first + 1 for first, last in spans]
+    best = int(np.argmax(lengths))
+    first, last = spans[best]
+    others = tuple(
+        (float(a) - 0.5, float(b) + 0.5)
+        for number, (a, b) in enumerate(spans)
+        if number != best and lengths[number] >= _SECOND * lengths[best]
+    )
+    outside = smooth[~above]
+    return Run(
+        _crossing(smooth, first, -1, threshold),
+        _crossing(smooth, last, 1, threshold),
+        float(threshold),
+        float(smooth[first : last + 1].mean()),
+        float(outside.mean()) if len(outside) else floor,
+        others=others,
+    )
+
+
+def _levels(values: np.ndarray) -> tuple[float, float]:
+    """The medians of the two classes that differ most between and least within (Otsu 1979)."""
+    ordered = np.sort(values)
+    if len(ordered) < 2:
+        return float(ordered[0]), float(ordered[0])
+    count = np.arange(1, len(ordered))
+    sums = np.cumsum(ordered)[:-1]
+    lower, upper = sums / count, (ordered.sum() - sums) / (len(ordered) - count)
+    best = int(np.argmax(count * (len(ordered) - count) * (upper - lower) ** 2)) + 1
+    return float(np.median(ordered[:best])), float(np.median(ordered[best:]))
+
+
+def _crossing(values: np.ndarray, place: int, step: int, threshold: float) -> float:
+    """Where between the last slice of a run and the next one the threshold is crossed."""
+    beyond = place + step
+    if not 0 <= beyond < len(values):
+        return place + 0.5 * step
+    here, there = values[place], values[beyond]
+    share = (here - threshold) / (here - there) if here > there else 0.5
+    return place + step * float(np.clip(share, 0, 1))

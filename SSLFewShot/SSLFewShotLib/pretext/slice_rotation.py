@@ -1,0 +1,119 @@
+"""SLICE-ROTATION: by which angle is the second of two nearby slices turned?
+
+Zharov, Ershov and Baumbach, "Self supervised learning for object localisation in 3D tomographic images" (2020),
+section 2.1, equation 3, after Gidaris, Singh and Komodakis (ICLR 2018). Both slices are cut to the largest
+circle. The paper draws the first slice uniformly and the second up to 100 of 2000 slices from it; it is a share of
+the axis here. Both are turned by a common small angle as well: otherwise a turn by 0 or 90 degrees, which needs no
+interpolation, would show in the noise alone, without any object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.networks.slices import SliceNetwork
+from SSLFewShotLib.pretext.task import Batch, PretextTask
+from SSLFewShotLib.sampling.batch import ScanBatch
+from SSLFewShotLib.sampling.extent import Extent
+from SSLFewShotLib.sampling.intensity import Intensity
+from SSLFewShotLib.sampling.slices import AXES, SlicePreparation, axes_in, planes, turned
+
+ANGLES = (-90.0, -60.0, -30.0, 0.0, 30.0, 60.0, 90.0)
+_COMMON_TURN, _NOISE, _CONTRAST = 12.0, 0.05, 0.1
+
+
+class SliceRotation(PretextTask):
+    """Tell the angle between two slices.
+
+    axes: the slicing axes that pairs are drawn from, letters of "LPS". reach: how far apart two slices are at
+    most, as a share of the axis. angles: degrees, the table. network: "small" or "resnet50" (the paper's); side:
+    pixels of a slice.
+    """
+
+    name = "slice-rotation"
+    architecture = "SliceNetwork"
+    control_metric = "accuracy"
+    higher_is_better = True
+    usual_batch = 16
+
+    def __init__(
+        self,
+        extent: Extent,
+        intensity: Intensity,
+        batch_size: int = 16,
+        axes: str = "LPS",
+        network: str = "small",
+        side: int = 96,
+        reach: float = 0.05,
+        angles: Sequence[float] = ANGLES,
+    ):
+        if not 0 < reach <= 1 or not 16 <= side <= 1024:
+            raise InputError(f"reach {reach}, side {side}: a share of an axis and 16 to 1024 pixels were expected")
+        if len(set(angles)) < 2 or len(set(angles)) != len(angles) or not np.isfinite(angles).all():
+            raise InputError(f"angles {list(angles)}: at least two different ones were expected")
+        self.preparation = SlicePreparation(intensity=intensity, side=side)
+        self.batch_size = batch_size
+        self.axes = axes_in(axes)
+        self.reach = reach
+        self.angles = [float(angle) for angle in angles]
+        self.chance = 1 / len(self.angles)
+        self.network = SliceNetwork(2, len(self.angles), network)
+
+    def modules(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"slices": self.network})
+
+    def descriptor_modules(self) -> dict[str, nn.Module]:
+        return {"slices": self.network}
+
+    def architecture_settings(self) -> dict[str, Any]:
+        return self.network.settings
+
+    def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:
+        """pairs: (N, 2, side, side), the second slice turned; angle: (N,) which of the table."""
+        pairs, which = [], rng.integers(len(self.angles), size=self.batch_size)
+        for angle in which:
+            scan = volumes.scans[int(rng.integers(len(volumes)))]
+            axis = self.axes[int(rng.integers(len(self.axes)))]
+            length = scan.values.shape[2 - axis]
+            first = int(rng.integers(length))
+            found = planes(scan, axis, np.array([first, neighbour(first, length, self.reach, rng)]))
+            common = rng.uniform(-_COMMON_TURN, _COMMON_TURN)
+            angles = torch.tensor([common, common + self.angles[angle]], dtype=torch.float32)
+            shifts = torch.as_tensor(rng.uniform(-1, 1, (2, 2)), dtype=torch.float32)
+            pair = turned(found, angles, self.preparation.side, float(scan.values.min()), shifts)
+            contrast = np.exp(rng.normal(0, _CONTRAST))
+            noise = torch.as_tensor(rng.normal(0, _NOISE, pair.shape), dtype=torch.float32)
+            pairs.append(pair * contrast + noise)
+        return {
+            "pairs": torch.stack(pairs).to(volumes.device),
+            "angle": torch.as_tensor(which, device=volumes.device),
+        }
+
+    def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Cross-entropy; metric: the share of right answers."""
+        logits = self.network(batch["pairs"]).float()
+        accuracy = (logits.detach().argmax(dim=1) == batch["angle"]).float().mean()
+        return F.cross_entropy(logits, batch["angle"]), {self.control_metric: accuracy}
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "axes": "".join(AXES[axis] for axis in self.axes),
+            "side": self.preparation.side,
+            "reach": self.reach,
+            "angles": self.angles,
+            "batch_size": self.batch_size,
+        }
+
+
+def neighbour(first: int, length: int, reach: float, rng: np.random.Generator) -> int:
+    """A slice up to `reach` of an axis's `length` from the first one, another one where there is another."""
+    most = max(1, round(reach * length))
+    others = [n for n in range(max(0, first - most), min(length, first + most + 1)) if n != first]
+    return int(rng.choice(others)) if others else first
