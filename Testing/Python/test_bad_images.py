@@ -12,6 +12,7 @@ from command_line import (
     files_in,
     patient,
     sslfewshot,
+    write_patient,
 )
 from SSLFewShotLib.imaging import LabelMap, Volume
 from SSLFewShotLib.imaging.files import read_labels, write_labels, write_volume
@@ -200,6 +201,14 @@ def test_labels_given_as_the_scan_too_are_refused(scans, target, tmp_path):
     outcome = sslfewshot("segment", target, "--support", labels, labels, "--output", tmp_path / "out", *BOX)
     assert outcome.error.startswith(f"{labels}: given as a scan and as its labels")
     assert files_in(tmp_path / "out") == []
+
+
+def test_labels_among_the_targets_are_told_to_the_user(scans, support, target, tmp_path):
+    labels = write_patient(tmp_path, 1)[1].rename(tmp_path / "pt_1-labels.seg.nrrd")
+    outcome = sslfewshot("segment", target, labels, *support, "--output", tmp_path / "out", *BOX)
+    assert outcome.code == 0
+    assert f"warning: {labels}: named as labels are, and segmented as a scan" in outcome.err
+    assert outcome.err.count("named as labels are") == 1
 
 
 def test_labels_on_another_grid_are_resampled_and_the_user_is_told(scans, target, tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning, OutputError
-from SSLFewShotLib.imaging.cases import find_scans
+from SSLFewShotLib.imaging.cases import find_scans, is_label_file
 from SSLFewShotLib.imaging.files import read_volume, stem, write_labels, write_volume
 from SSLFewShotLib.imaging.nifti import is_sheared
 from SSLFewShotLib.imaging.support import SupportSet
@@ -184,6 +184,9 @@ def named_targets(job: SegmentationJob) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for given in job.targets:
         for path in find_scans(Path(given)):
+            if is_label_file(path):
+                what = "named as labels are, and segmented as a scan; name scans only, or their folder"
+                warnings.warn(f"{path}: {what}", InputWarning, stacklevel=2)
             name = stem(path)
             if name in named and named[name].resolve() != path.resolve():
                 raise InputError(
