@@ -167,6 +167,13 @@ def explained(error):
     return message or _("{kind}; the application log has more").format(kind=type(error).__name__)
 
 
+def event_loop():
+    """What steps wait for to let the event loop have its turn."""
+    future = Future()
+    future.set_result(None)
+    return future
+
+
 def in_thread(function, *arguments):
     """Run a function beside the main thread; it must touch no node and no widget.
 

@@ -3,8 +3,9 @@
 import slicer
 
 from SSLFewShotSlicer import views
-from SSLFewShotSlicer.bridge import hide_confidence, show_confidence
+from SSLFewShotSlicer.bridge import hide_confidence, show_confidence, surfaces_made
 from SSLFewShotSlicer.durations import in_words
+from SSLFewShotSlicer.jobs import event_loop
 from SSLFewShotSlicer.section import PanelPart, show_widget
 from SSLFewShotSlicer.translation import _
 
@@ -119,14 +120,22 @@ class ResultSection(PanelPart):
 
     def show_surfaces(self, shown):
         """Show the surfaces of the results in 3D, or no longer."""
-        for done in self.results:
-            node = slicer.mrmlScene.GetNodeByID(done.placed.segmentation_id)
-            if node is None:
-                continue
-            if shown:
-                node.CreateClosedSurfaceRepresentation()
-            if node.GetDisplayNode() is not None:
-                node.GetDisplayNode().SetVisibility3D(shown)
+        nodes = [slicer.mrmlScene.GetNodeByID(done.placed.segmentation_id) for done in self.results]
+        nodes = [node for node in nodes if node is not None and node.GetDisplayNode() is not None]
+
+        def steps(job):
+            for node in nodes:
+                for _step in surfaces_made(node):
+                    yield event_loop()
+                # The user may have taken the tick away again, or the node.
+                if self.ui.show3DCheck.checked and slicer.mrmlScene.IsNodePresent(node):
+                    node.GetDisplayNode().SetVisibility3D(True)
+
+        if shown:
+            self.session.run(_("making surfaces"), steps)
+        else:
+            for node in nodes:
+                node.GetDisplayNode().SetVisibility3D(False)
 
     def _tell_folder(self, job):
         summary = job.result.get("summary", {})

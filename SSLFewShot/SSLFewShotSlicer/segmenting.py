@@ -6,8 +6,16 @@ from collections import namedtuple
 import slicer
 
 from SSLFewShotLib.errors import InputError
-from SSLFewShotSlicer.bridge import JobFolder, place_result, provenance_of, read_result, take_volume
-from SSLFewShotSlicer.jobs import in_thread
+from SSLFewShotSlicer.bridge import (
+    JobFolder,
+    find_node,
+    place_result,
+    provenance_of,
+    read_result,
+    surfaces_made,
+    take_volume,
+)
+from SSLFewShotSlicer.jobs import event_loop, in_thread
 from SSLFewShotSlicer.region import Region, region_of
 from SSLFewShotSlicer.translation import _
 
@@ -126,6 +134,9 @@ def _one(session, job, request, region, supports, support, into_id, start, end):
             placed = place_result(
                 result, source, into=into_id, existing=request.existing, provenance=provenance_of(answer)
             )
+        if placed.lacks_surfaces:
+            for _step in surfaces_made(find_node(placed.segmentation_id)):
+                yield event_loop()
         if placed.empty:
             job.warnings.append(
                 _("{scan}: nothing of {structures} was found").format(

@@ -3,7 +3,7 @@
 import slicer
 
 from SSLFewShotSlicer.bridge import JobFolder, SegmentsError, list_segments, take_segments, take_volume
-from SSLFewShotSlicer.jobs import in_thread
+from SSLFewShotSlicer.jobs import event_loop, in_thread
 from SSLFewShotSlicer.translation import _
 
 KEPT = 3
@@ -55,7 +55,7 @@ class SupportFiles:
             job.report(
                 0.6 * number / len(pairs), _("{scan}: reading the marked structures").format(scan=volume.GetName())
             )
-            yield in_thread(_nothing)  # the event loop has its turn before the next scan is taken
+            yield event_loop()
             source = take_volume(volume)
             labels = take_segments(segmentation, source, _wanted(segmentation, structures))
             image = folder.file("support", source.name)
@@ -114,7 +114,3 @@ def _signature(pairs, structures):
             voxels = segment.GetRepresentation(source)
             found.append((segment.GetName(), segment.GetMTime(), voxels.GetMTime() if voxels is not None else 0))
     return tuple(found)
-
-
-def _nothing():
-    """Wait for nothing."""

@@ -190,12 +190,15 @@ def test_segments_that_are_there_are_replaced_only_after_asking(panel, host, cas
 def test_keeping_both_gives_the_new_segments_other_names(panel, host, case):
     _, target, masks = case
     mine = add_segmentation(target, {"Bone": masks["Fat"]}, "Mine")
+    mine.CreateClosedSurfaceRepresentation()
     panel.parameters.result_segmentation = mine
     host.process(0.1)
     panel.ui.applyButton.click()
     panel.ui.segmentMessage.linkActivated.emit("keep")
     wait(host, lambda: panel.segment.job is not None and panel.segment.job.over)
     assert segment_names(mine)[0] == "Bone" and len(segment_names(mine)) == 3
+    contents = mine.GetSegmentation()
+    assert all(contents.GetNthSegment(n).GetRepresentation("Closed surface") for n in range(3)), "all are in 3D"
     assert np.array_equal(mask_of(mine, "Bone", target), masks["Fat"])
 
 
@@ -320,6 +323,20 @@ def test_confidence_is_laid_over_the_slices_and_taken_away_again(panel, host, ca
     assert composites and all(node.GetForegroundVolumeID() == shown for node in composites)
     panel.ui.confidenceCheck.checked = False
     assert all(node.GetForegroundVolumeID() != shown for node in composites)
+
+
+def test_surfaces_are_shown_in_3d_and_hidden_again(panel, host, case):
+    apply(panel, host)
+    node = nodes("vtkMRMLSegmentationNode")[-1]
+    panel.ui.show3DCheck.checked = True
+    wait(host, lambda: node.GetDisplayNode().GetVisibility3D() and not panel.session.jobs, 10)
+    for name in ("Bone", "Fat"):
+        surface = node.GetClosedSurfaceInternalRepresentation(
+            node.GetSegmentation().GetSegmentIdBySegmentName(name)
+        )
+        assert surface.GetNumberOfPoints() > 50
+    panel.ui.show3DCheck.checked = False
+    assert not node.GetDisplayNode().GetVisibility3D()
 
 
 def test_a_folder_is_segmented_into_files(panel, host, case, tmp_path):

@@ -5,13 +5,14 @@ Main thread (MRML is touched; short, nothing is computed over all voxels but a c
     take_volume(volume) -> VolumeSource              a node or its ID; .name .modality .notes .changed()
     list_segments(segmentation) -> [SegmentInfo]     .segment_id .name .colour .terminology .visible
     take_segments(segmentation, volume, segment_ids=None, visible_only=False) -> LabelSource
-    place_result(result, volume, into=None, existing="rename", name=None, closed_surface=None,
-                 with_confidence=True, provenance=None) -> PlacedResult
+    place_result(result, volume, into=None, existing="rename", name=None, with_confidence=True,
+                 provenance=None) -> PlacedResult
                                                      into: a segmentation node or ID, None for a new one;
                                                      existing: "rename", "replace", "refuse" (SegmentExistsError);
                                                      .segmentation_id .confidence_id .segment_ids {name: id}
                                                      .renamed {name: new name} .replaced .empty [names] .notes
-                                                     .undo()
+                                                     .lacks_surfaces .undo()
+    surfaces_made(segmentation_node)                 to iterate over: makes missing closed surfaces, one a step
     conflicting_segments(result, segmentation) -> [names]   to ask the user before "replace"
     show_confidence(confidence, opacity=0.5), hide_confidence(confidence)
     place_box(box, volume_source, name) -> Markups ROI node     of a box as the worker gives it
@@ -63,6 +64,7 @@ from SSLFewShotSlicer.bridge.provenance import provenance_of
 from SSLFewShotSlicer.bridge.results import SegmentationResult, read_result
 from SSLFewShotSlicer.bridge.segment_keys import SegmentInfo
 from SSLFewShotSlicer.bridge.segments import LabelSource, list_segments, take_segments
+from SSLFewShotSlicer.bridge.surfaces import surfaces_made
 from SSLFewShotSlicer.bridge.volumes import VolumeSource, take_volume
 
 __all__ = [
@@ -88,6 +90,7 @@ __all__ = [
     "provenance_of",
     "read_result",
     "show_confidence",
+    "surfaces_made",
     "take_segments",
     "take_volume",
 ]

@@ -113,14 +113,6 @@ def with_values(image, values: list[int]):
     return copy
 
 
-def recreate_surfaces(node) -> None:
-    """Make the closed surfaces of a segmentation anew, when it has any."""
-    kind = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
-    if node.GetSegmentation().ContainsRepresentation(kind):
-        node.GetSegmentation().RemoveRepresentation(kind)
-        node.CreateClosedSurfaceRepresentation()
-
-
 def _give(contents, kind: str, changes: dict[str, tuple[Any, int]]) -> None:
     for segment_id, (image, value) in changes.items():
         segment = contents.GetSegment(segment_id)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import slicer
 
-from SSLFewShotSlicer.bridge.labelmaps import Replaced, put_back, recreate_surfaces, remove_segments
+from SSLFewShotSlicer.bridge.labelmaps import Replaced, put_back, remove_segments
 from SSLFewShotSlicer.bridge.nodes import NodeReference
+from SSLFewShotSlicer.bridge.surfaces import remove_surfaces
 
 
 @dataclass
@@ -17,6 +18,7 @@ class PlacedResult:
     segment_ids: the support's segment name → the segment's ID in the node; renamed: that name → the one it got,
     where another segment had it; replaced: names of segments whose voxels were replaced; empty: names of segments
     of which nothing was found; notes: plain sentences that the user should read.
+    lacks_surfaces: the segmentation had closed surfaces, which `surfaces_made` is to make anew.
     """
 
     segmentation: NodeReference
@@ -26,6 +28,7 @@ class PlacedResult:
     replaced: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lacks_surfaces: bool = False
     _new_node: bool = field(default=True, repr=False)
     _added: list[str] = field(default_factory=list, repr=False)
     _replaced: Replaced | None = field(default=None, repr=False)
@@ -55,13 +58,15 @@ class PlacedResult:
         self.confidence = None
         node = self.segmentation.find_or_none()
         if node is not None:
+            had_surfaces = remove_surfaces(node) or self.lacks_surfaces
             remove_segments(node, self._added)
             if self._replaced is not None:
                 put_back(node, self._replaced)
-                recreate_surfaces(node)
+            if had_surfaces and node.GetSegmentation().GetNumberOfSegments():
+                node.CreateClosedSurfaceRepresentation()
             if self._new_node and not node.GetSegmentation().GetNumberOfSegments():
                 _remove(node)
-        self._added, self._replaced = [], None
+        self._added, self._replaced, self.lacks_surfaces = [], None, False
 
 
 def _remove(node) -> None:

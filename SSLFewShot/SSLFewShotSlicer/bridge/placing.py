@@ -9,12 +9,13 @@ import slicer
 
 from SSLFewShotSlicer.bridge.confidence import add_confidence
 from SSLFewShotSlicer.bridge.errors import ResultError, SegmentExistsError, SegmentsError
-from SSLFewShotSlicer.bridge.labelmaps import labelmap_of, recreate_surfaces, replace_labelmaps
+from SSLFewShotSlicer.bridge.labelmaps import labelmap_of, replace_labelmaps
 from SSLFewShotSlicer.bridge.nodes import NodeReference, find_node, own_geometry, transform_between
 from SSLFewShotSlicer.bridge.placed import PlacedResult
 from SSLFewShotSlicer.bridge.results import ResultLayer, SegmentationResult
 from SSLFewShotSlicer.bridge.segment_keys import SegmentInfo
 from SSLFewShotSlicer.bridge.segments import list_segments
+from SSLFewShotSlicer.bridge.surfaces import remove_surfaces
 from SSLFewShotSlicer.bridge.volumes import VolumeSource
 
 EXISTING = ("rename", "replace", "refuse")
@@ -41,7 +42,6 @@ def place_result(
     into=None,
     existing: str = "rename",
     name: str | None = None,
-    closed_surface: bool | None = None,
     with_confidence: bool = True,
     provenance: dict[str, str] | None = None,
 ) -> PlacedResult:
@@ -53,7 +53,6 @@ def place_result(
     existing: what to do with segments that `into` has already, matched by name and terminology: "rename" gives the
         new ones other names, "replace" puts the new voxels in their place and keeps all else of them, "refuse"
         raises. Segments that are not in the result are never touched.
-    closed_surface: show it in 3D too; None leaves that as it is (not, for a new node).
     provenance: attributes for the segmentation node, see `provenance_of`.
 
     Raises NodeGoneError, UnusableNodeError, SegmentExistsError, SegmentsError; ResultError when the result is not
@@ -79,8 +78,6 @@ def place_result(
             segmentation.SetNodeReferenceID("SSLFewShot.confidence", shown.GetID())
         for key, text in (provenance or {}).items():
             segmentation.SetAttribute(key, text)
-        if closed_surface:
-            segmentation.CreateClosedSurfaceRepresentation()
     except Exception:
         placed.undo()
         raise
@@ -190,6 +187,8 @@ def _fill(
     """Add or replace the segments. Those of a layer share one labelmap, as the Segment Editor's do."""
     contents = node.GetSegmentation()
     kind = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    # Slicer would make one of each segment as it is added.
+    placed.lacks_surfaces = remove_surfaces(node)
     if not contents.GetNumberOfSegments():
         contents.SetSourceRepresentationName(kind)
     where = {id(s): (number, value) for number, layer in enumerate(result.layers) for value, s in layer.segments}
@@ -226,7 +225,6 @@ def _fill(
             placed.renamed[plan.segment.name] = plan.name
     if changes:
         placed._replaced = replace_labelmaps(node, changes)
-        recreate_surfaces(node)
 
 
 def _labelmap(layer: ResultLayer, geometry: np.ndarray, values: list[int]):
