@@ -116,6 +116,8 @@ def test_a_file_in_place_of_the_output_folder_is_refused_before_anything_is_comp
         ("segment", target, *support, *BOX),
         ("pretrain", scans, "--iterations", "1"),
         ("evaluate", scans, "--supports", "pt_0", "--methods", "box"),
+        ("localise", target, *support),
+        ("crop", target, "--box", scans),
         ("demo",),
     ):
         outcome = sslfewshot(*command, "--output", tmp_path / output)

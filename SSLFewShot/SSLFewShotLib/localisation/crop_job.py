@@ -19,7 +19,7 @@ from SSLFewShotLib.imaging.lazy import open_scan
 from SSLFewShotLib.imaging.roi_files import ROI_ENDING, read_roi
 from SSLFewShotLib.localisation.job import REPORT_NAME, named_targets, write_report
 from SSLFewShotLib.models import installed_versions
-from SSLFewShotLib.outputs import refuse_existing
+from SSLFewShotLib.outputs import check_output_folder, refuse_existing
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 
 FORMATS = ("nrrd", "nii.gz", "mha")
@@ -94,8 +94,7 @@ def _check(job: CropJob, targets: dict[str, Path]) -> None:
         raise InputError(f"a margin of {job.margin} mm: a length in millimetres was expected")
     if job.box_file is not None and not Path(job.box_file).exists():
         raise InputError(f"{job.box_file}: no such file or folder; a Markups ROI ({ROI_ENDING}) was expected")
-    if job.output.exists() and not job.output.is_dir():
-        raise InputError(f"{job.output}: a folder was expected for the output, this is a file")
+    check_output_folder(job.output)
     given = {path.resolve() for path in targets.values()}
     for name in targets:
         path = _output_path(job, name)

@@ -30,7 +30,7 @@ from SSLFewShotLib.localisation.localiser import Localiser, Location, Part
 from SSLFewShotLib.localisation.profile_plot import draw_profiles
 from SSLFewShotLib.models import installed_versions
 from SSLFewShotLib.networks.device import choose_device
-from SSLFewShotLib.outputs import refuse_existing, write_text
+from SSLFewShotLib.outputs import check_output_folder, refuse_existing, write_text
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.support_files import read_support
 
@@ -182,8 +182,7 @@ def _check(job: LocalisationJob, targets: dict[str, Path]) -> None:
         )
     if job.margin is not None and not -1e4 < job.margin < 1e4:
         raise InputError(f"a margin of {job.margin} mm: a length in millimetres was expected")
-    if job.output.exists() and not job.output.is_dir():
-        raise InputError(f"{job.output}: a folder was expected for the output, this is a file")
+    check_output_folder(job.output)
     for path in [path for name in targets for path in _output_paths(job, name)]:
         refuse_existing(path, job.overwrite)
     refuse_existing(job.output / REPORT_NAME, job.overwrite)
