@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "SSLFewShot"))
 
 COLOURS = {"Liver": (0.8, 0.36, 0.22), "Leber links": (0.1, 0.2, 0.3), "脾": (1.0, 0.5, 0.25)}
+NAMES = dict(enumerate(COLOURS, start=1))
+GRID = np.array([[0.9, 0.1, 0, -20], [-0.1, 1.1, 0.2, 5], [0, 0, 2.2, -14], [0, 0, 0, 1.0]])
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +31,12 @@ def empty_scene():
     clear_scene()
     yield
     clear_scene()
+
+
+@pytest.fixture
+def scan():
+    """A scan on an oblique grid."""
+    return add_volume(np.zeros(blobs().shape, np.int16), GRID, "scan")
 
 
 def clear_scene():

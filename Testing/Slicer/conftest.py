@@ -6,6 +6,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from panel_scene import panel, unloaded
+
+__all__ = ["panel", "unloaded"]
+
 
 def _why_no_mrml():
     try:
@@ -70,6 +74,27 @@ def running():
 
     SlicerHost.start()
     return SlicerHost
+
+
+@pytest.fixture
+def qt(host):
+    import qt
+
+    return qt
+
+
+@pytest.fixture
+def ctk(host):
+    import ctk
+
+    return ctk
+
+
+@pytest.fixture
+def slicer(host):
+    import slicer
+
+    return slicer
 
 
 @pytest.fixture

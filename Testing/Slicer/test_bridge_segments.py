@@ -1,6 +1,20 @@
 """Segmentation nodes become label files that the library reads: every name, colour, terminology and overlap."""
 
-from bridge_scene import empty_scene  # noqa: F401 - a fixture that every test uses
+from bridge_scene import (
+    COLOURS,
+    GRID,
+    NAMES,
+    add_bent,
+    add_linear,
+    add_segmentation,
+    add_volume,
+    blobs,
+    empty_scene,
+    oriented,
+    scan,
+    segment_array,
+    terminology,
+)
 
 # isort: split
 import numpy as np
@@ -10,25 +24,7 @@ import vtk
 from SSLFewShotLib.imaging.files import read_labels
 from SSLFewShotSlicer.bridge import SegmentsError, list_segments, take_segments
 
-from bridge_scene import (
-    COLOURS,
-    add_bent,
-    add_linear,
-    add_segmentation,
-    add_volume,
-    blobs,
-    oriented,
-    segment_array,
-    terminology,
-)
-
-NAMES = dict(enumerate(COLOURS, start=1))
-GRID = np.array([[0.9, 0.1, 0, -20], [-0.1, 1.1, 0.2, 5], [0, 0, 2.2, -14], [0, 0, 0, 1.0]])
-
-
-@pytest.fixture
-def scan():
-    return add_volume(np.zeros(blobs().shape, np.int16), GRID, "scan")
+__all__ = ["empty_scene", "scan"]
 
 
 @pytest.fixture

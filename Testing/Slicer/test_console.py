@@ -11,14 +11,11 @@ from panel_scene import (
     mask_of,
     needs_worker,
     nodes,
-    panel,
     segment_names,
-    unloaded,
     wait,
 )
 
 pytestmark = needs_worker
-__all__ = ["panel", "unloaded"]
 
 
 @pytest.fixture

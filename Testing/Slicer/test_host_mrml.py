@@ -7,13 +7,6 @@ vtk = pytest.importorskip("vtk")
 
 
 @pytest.fixture
-def slicer(host):
-    import slicer
-
-    return slicer
-
-
-@pytest.fixture
 def selector(slicer):
     """A selector of scalar volumes with an item for none."""
     made = slicer.qMRMLNodeComboBox()

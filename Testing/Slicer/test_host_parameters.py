@@ -17,13 +17,6 @@ class Method(enum.Enum):
 
 
 @pytest.fixture
-def slicer(host):
-    import slicer
-
-    return slicer
-
-
-@pytest.fixture
 def made(slicer):
     """A class with one parameter of each kind, over a new node."""
     from slicer.parameterNodeWrapper import Choice, Default, Minimum, WithinRange, parameterNodeWrapper

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from panel_scene import apply, choose, needs_worker, panel, unloaded
+from panel_scene import apply, choose, needs_worker
 from real_scans import add_real
 
 pytestmark = [
@@ -12,7 +12,6 @@ pytestmark = [
     pytest.mark.realdata,
     pytest.mark.skipif("SSLFEWSHOT_DATA" not in os.environ, reason="SSLFEWSHOT_DATA names no folder of scans"),
 ]
-__all__ = ["panel", "unloaded"]
 LONGEST_MS = 100
 
 

@@ -3,21 +3,9 @@
 import numpy as np
 import pytest
 
-from panel_scene import (
-    MOVED,
-    add_case,
-    add_scan,
-    add_segmentation,
-    choose,
-    needs_worker,
-    nodes,
-    panel,
-    unloaded,
-    wait,
-)
+from panel_scene import MOVED, add_case, add_scan, add_segmentation, choose, needs_worker, nodes, wait
 
 pytestmark = needs_worker
-__all__ = ["panel", "unloaded"]
 
 
 def compare(panel, host, reference, compared):

@@ -3,21 +3,9 @@
 import numpy as np
 import pytest
 
-from panel_scene import (
-    add_case,
-    add_scan,
-    add_segmentation,
-    apply,
-    choose,
-    needs_worker,
-    nodes,
-    panel,
-    unloaded,
-    wait,
-)
+from panel_scene import add_case, add_scan, add_segmentation, apply, choose, needs_worker, nodes, wait
 
 pytestmark = needs_worker
-__all__ = ["panel", "unloaded"]
 SIDE = 3.0
 
 

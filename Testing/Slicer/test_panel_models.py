@@ -4,10 +4,9 @@ import zipfile
 
 import pytest
 
-from panel_scene import add_case, add_scan, choose, needs_worker, panel, unloaded, wait
+from panel_scene import add_case, add_scan, choose, needs_worker, wait
 
 pytestmark = needs_worker
-__all__ = ["panel", "unloaded"]
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 import pytest
 
-from panel_scene import add_scan, needs_worker, panel, unloaded, wait
+from panel_scene import add_scan, needs_worker, wait
 
 pytestmark = needs_worker
-__all__ = ["panel", "unloaded"]
 
 
 @pytest.fixture

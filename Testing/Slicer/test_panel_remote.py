@@ -6,22 +6,9 @@ import sys
 
 import pytest
 
-from panel_scene import (
-    add_case,
-    add_scan,
-    apply,
-    choose,
-    dice,
-    mask_of,
-    needs_worker,
-    nodes,
-    panel,
-    unloaded,
-    wait,
-)
+from panel_scene import add_case, add_scan, apply, choose, dice, mask_of, needs_worker, nodes, wait
 
 pytestmark = [needs_worker, pytest.mark.skipif(os.name == "nt", reason="the command is a shell script")]
-__all__ = ["panel", "unloaded"]
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Scenes that are saved and loaded again: the choices come back with their nodes."""
 
-from panel_scene import add_case, add_scan, choose, panel, unloaded
-
-__all__ = ["panel", "unloaded"]
+from panel_scene import add_case, add_scan, choose
 
 
 def save():

@@ -5,9 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from panel_scene import add_case, add_scan, choose, needs_worker, panel, unloaded, wait
-
-__all__ = ["panel", "unloaded"]
+from panel_scene import add_case, add_scan, choose, needs_worker, wait
 
 
 def package(name, installed=""):

@@ -5,9 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from panel_scene import add_case, add_scan, add_segmentation, mask_of, nodes, panel, segment_names, unloaded, wait
-
-__all__ = ["panel", "unloaded"]
+from panel_scene import add_case, add_scan, add_segmentation, mask_of, nodes, segment_names, wait
 
 
 def supports(panel):
