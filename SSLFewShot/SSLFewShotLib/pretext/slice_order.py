@@ -25,7 +25,7 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.slices import AXES, SlicePreparation, axes_in, planes, turned
 
 POSITIONS = ("normal", "uniform")
-_SHIFT, _TURN, _NOISE = 3.0, 8.0, 0.05
+_SHIFT, _TURN, _ZOOM, _NOISE = 3.0, 8.0, 1.8, 0.05
 
 
 def order_loss(scores: torch.Tensor, order: torch.Tensor, margin: float) -> torch.Tensor:
@@ -109,7 +109,9 @@ class SliceOrder(PretextTask):
         found = planes(scan, axis, numbers)
         angles = torch.as_tensor(rng.uniform(-_TURN, _TURN, len(numbers)), dtype=torch.float32)
         shifts = torch.as_tensor(rng.normal(0, _SHIFT, (len(numbers), 2)), dtype=torch.float32)
-        slices = turned(found, angles, self.preparation.side, float(scan.values.min()), shifts)
+        slices = turned(
+            found, angles, self.preparation.side, float(scan.values.min()), shifts, zoom=_ZOOM ** rng.uniform()
+        )
         slices = slices + _NOISE * torch.as_tensor(rng.normal(size=slices.shape), dtype=torch.float32)
         return {
             "slices": slices[:, None].to(volumes.device),

@@ -26,7 +26,7 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.slices import AXES, SlicePreparation, axes_in, planes, turned
 
 ANGLES = (-90.0, -60.0, -30.0, 0.0, 30.0, 60.0, 90.0)
-_COMMON_TURN, _NOISE, _CONTRAST = 12.0, 0.05, 0.1
+_COMMON_TURN, _ZOOM, _NOISE, _CONTRAST = 12.0, 1.8, 0.05, 0.1
 
 
 class SliceRotation(PretextTask):
@@ -87,7 +87,8 @@ class SliceRotation(PretextTask):
             common = rng.uniform(-_COMMON_TURN, _COMMON_TURN)
             angles = torch.tensor([common, common + self.angles[angle]], dtype=torch.float32)
             shifts = torch.as_tensor(rng.uniform(-1, 1, (2, 2)), dtype=torch.float32)
-            pair = turned(found, angles, self.preparation.side, float(scan.values.min()), shifts)
+            zoom, fill = _ZOOM ** rng.uniform(), float(scan.values.min())
+            pair = turned(found, angles, self.preparation.side, fill, shifts, zoom=zoom)
             contrast = np.exp(rng.normal(0, _CONTRAST))
             noise = torch.as_tensor(rng.normal(0, _NOISE, pair.shape), dtype=torch.float32)
             pairs.append(pair * contrast + noise)

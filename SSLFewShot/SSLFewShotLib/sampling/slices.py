@@ -62,12 +62,13 @@ def turned(
     fill: float,
     shifts: torch.Tensor | None = None,
     circle: bool = True,
+    zoom: float = 1.0,
 ) -> torch.Tensor:
     """(N, side, side): slices (N, H, W), padded to squares with `fill`, turned and scaled.
 
     angles: (N,) degrees, counter-clockwise as the array is drawn with row 0 on top; shifts: (N, 2) pixels of the
-    slice, to the right and down. circle: what is outside the largest circle becomes 0, so that a turn leaves no
-    trace at the border.
+    slice, to the right and down. zoom: how many times as wide a field is shown, with `fill` beyond the slice.
+    circle: what is outside the largest circle becomes 0, so that a turn leaves no trace at the border.
     """
     height, width = slices.shape[1:]
     half = max(height, width) / 2
@@ -77,6 +78,7 @@ def turned(
     cos, sin = torch.cos(radians), torch.sin(radians)
     # Where each pixel of the result comes from, in half sides of the square.
     from_x, from_y = cos * x - sin * y, sin * x + cos * y
+    from_x, from_y = zoom * from_x, zoom * from_y
     if shifts is not None:
         from_x = from_x + shifts[:, 0, None, None].to(slices.device) / half
         from_y = from_y + shifts[:, 1, None, None].to(slices.device) / half

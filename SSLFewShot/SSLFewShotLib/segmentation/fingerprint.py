@@ -24,7 +24,7 @@ _ALSO_AT_WORK = ("faiss-cpu", "scipy", "scikit-image")
 _contents: weakref.WeakKeyDictionary[SupportSet, str] = weakref.WeakKeyDictionary()
 
 
-def fingerprint(support: SupportSet, segmenter: Segmenter, form: str) -> dict[str, Any]:
+def fingerprint(support: SupportSet, segmenter: Segmenter, form: str, crop: str = "auto") -> dict[str, Any]:
     """All that decides what comes out for a scan, as plain JSON values.
 
     The support by its content, the model by its checksum, every setting, the format and the versions; neither
@@ -35,6 +35,7 @@ def fingerprint(support: SupportSet, segmenter: Segmenter, form: str) -> dict[st
         "segments": [segment.name for segment in support.segments],
         "segmenter": segmenter.provenance(),
         "format": form,
+        **({} if crop == "auto" else {"crop": crop}),
         "versions": {**installed_versions(), **{name: _version(name) for name in _ALSO_AT_WORK}},
     }
     return json.loads(json.dumps(made_with))

@@ -27,6 +27,7 @@ from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed, 
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.batch_report import REPORT_NAME, SUMMARY_NAME, BatchReport
 from SSLFewShotLib.segmentation.choice import make_segmenter
+from SSLFewShotLib.segmentation.cropping import check_crop, predict_cropped
 from SSLFewShotLib.segmentation.fingerprint import fingerprint, scan_identity, support_content
 from SSLFewShotLib.segmentation.resumption import check_resumable, remove_old_leftovers, take_over_results
 from SSLFewShotLib.segmentation.segmenter import Segmenter
@@ -43,6 +44,7 @@ class SegmentationJob:
     output: the folder for `<stem>_seg.<format>`, `<stem>_confidence.<nii.gz or nrrd>` and report.json.
     model: a name, a folder, or None for the default; segment_names: None for all.
     settings: keyword arguments of the segmenter.
+    crop: whether a scan that shows much more than the support is cropped first, see `cropping.predict_cropped`.
     resume: results that an earlier, interrupted job left in `output` are not computed again, when they were made
         with the same support, model, settings and versions and their scans have not changed.
     overwrite: replace results that are there; with `resume` those alone that cannot be taken over.
@@ -59,6 +61,7 @@ class SegmentationJob:
     segment_names: Sequence[str] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     resume: bool = False
+    crop: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def begun_report(job: SegmentationJob, targets: dict[str, Path], fitted: Fitted,
 
     Raises InputError when the results to go on from were made with something else.
     """
-    made_with = fingerprint(fitted.support, fitted.segmenter, job.format)
+    made_with = fingerprint(fitted.support, fitted.segmenter, job.format, job.crop)
     report = BatchReport(job.output, _report_head(job, fitted, device, made_with), targets)
     if job.resume:
         take_over_results(report, targets, made_with, job.overwrite)
@@ -179,6 +182,7 @@ def named_targets(job: SegmentationJob) -> dict[str, Path]:
     """
     if job.format not in FORMATS:
         raise InputError(f"format '{job.format}': one of {', '.join(FORMATS)} was expected")
+    check_crop(job.crop)
     if not job.targets:
         raise InputError("no target was given: name at least one scan to segment")
     named: dict[str, Path] = {}
@@ -233,7 +237,10 @@ def _segment_one(
             InputWarning,
             stacklevel=3,
         )
-    labels, confidence = fitted.segmenter.predict(volume, portion(progress, 0.05, 0.95))
+    predicting, device = portion(progress, 0.05, 0.95), choose_device(job.device)
+    labels, confidence, cropped_to = predict_cropped(
+        fitted.segmenter, fitted.support, volume, job.crop, device, predicting
+    )
     volumes_ml, mean_confidence = {}, {}
     for segment in labels.segments:
         progress(0.95, f"measuring {segment.name}")
@@ -257,6 +264,7 @@ def _segment_one(
         "seconds": round(time.monotonic() - started, 2),
         "volumes_ml": volumes_ml,
         "mean_confidence": mean_confidence,
+        **({} if cropped_to is None else {"cropped_to": cropped_to.to_dict()}),
     }
 
 

@@ -64,7 +64,7 @@ def _fitted(job: SegmentationJob, made_with: Mapping[str, Any], progress: Progre
         _kept.move_to_end(key)
         return _kept[key]
     fitted = fit_from_files(job, choose_device(job.device), progress)
-    if different := differences(made_with, fingerprint(fitted.support, fitted.segmenter, job.format)):
+    if different := differences(made_with, fingerprint(fitted.support, fitted.segmenter, job.format, job.crop)):
         raise InputError(
             f"a Dask worker would not give the same results: {'; '.join(different)}; install the same there, or "
             "leave that worker out"
