@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_series import write_series
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging import LabelMap, Volume
 from SSLFewShotLib.imaging.cases import Case, find_cases, find_scans, is_label_file, read_case, select_cases
 from SSLFewShotLib.imaging.files import write_labels, write_volume
-from test_dicom import write_series
 
 
 @pytest.fixture
