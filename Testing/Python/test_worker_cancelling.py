@@ -47,14 +47,13 @@ def test_what_waited_behind_a_job_that_had_to_be_ended_is_computed_after_it(clie
 
 
 def test_cancelling_what_waits_does_not_end_the_job_before_it(client):
-    first = client.request("steps", {"steps": 10, "seconds": 0.1})
+    first = client.request("steps", {"steps": 30, "seconds": 0.1})
     second = client.request("echo")
     until(lambda: second.message.startswith("waiting"))
-    started = time.monotonic()
     second.cancel()
     with pytest.raises(Cancelled):
         second.result(20)
-    assert time.monotonic() - started < 0.9 and not first.done()
+    assert not first.done()
     assert first.result(20)
 
 

@@ -174,7 +174,7 @@ def test_a_callback_may_ask_for_more_and_wait_for_it(client):
 
 
 def test_a_result_that_takes_too_long_raises_and_goes_on(client):
-    request = client.request("steps", {"steps": 1, "seconds": 0.6})
+    request = client.request("steps", {"steps": 1, "seconds": 1.5})
     with pytest.raises(TimeoutError):
         request.result(timeout=0.2)
     assert not request.done()
@@ -183,7 +183,7 @@ def test_a_result_that_takes_too_long_raises_and_goes_on(client):
 
 def test_two_jobs_at_once_are_computed_one_after_the_other_and_told_so(client):
     messages = []
-    first = client.request("steps", {"steps": 4, "seconds": 0.1})
+    first = client.request("steps", {"steps": 30, "seconds": 0.1})
     second = client.request("steps", {"steps": 1, "seconds": 0}, lambda *report: messages.append(report[1]))
     until(lambda: second.message)
     client.drain()
