@@ -224,7 +224,7 @@ def test_wrong_use_is_explained(arguments, reason):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (("--method", "magic"), "method 'magic' is not known; choose one of auto, aligned, knn, box"),
+        (("--method", "magic"), "method 'magic' is not known; choose one of auto, aligned, prototype, knn, box"),
         (("--device", "warp"), "device 'warp'"),
         (("--method", "box", "--k", "3"), "k: no setting of box"),
         (("--model", "gvdiff+"), "'gvdiff+': a name of a descriptor is missing"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from SSLFewShotLib.cli import crop, localise
 from SSLFewShotLib.cli.knn_arguments import add_knn_settings
+from SSLFewShotLib.cli.prototype_arguments import add_alpnet_options, add_prototype_settings
 from SSLFewShotLib.cli.shared_arguments import (
     EXIT_CODES,
     MODELS,
@@ -71,7 +72,7 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "--method",
         default="auto",
         help="auto (default: aligned where a dense model fits, else knn), aligned (labels carried by an alignment "
-        "of dense descriptors, together with their vote), knn, or box (body-box alignment, a baseline)",
+        "of dense descriptors, together with their vote), prototype (3D ALPNet), knn, or box (a baseline)",
     )
     parser.add_argument("--model", type=given, metavar="NAME_OR_DIR", help=f"{MODELS}; default: xavier+gvdiff")
     parser.add_argument(
@@ -89,12 +90,20 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "settings from scans that have not changed are not computed again",
     )
     parser.add_argument(
+        "--crop",
+        choices=("auto", "never", "always"),
+        default="auto",
+        help="crop a scan first to what the support's scans show: auto (default: where the scan is at least four "
+        "times as large, and the region is found with certainty by a dense model), never or always",
+    )
+    parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
         help="have the scans segmented by the workers of this Dask cluster, such as tcp://HOST:8786, which must "
         "share the disk with scans and DIR (needs `pip install 'sslfewshot[cluster]'`)",
     )
     add_knn_settings(parser)
+    add_prototype_settings(parser)
     add_overwrite(parser)
     add_device(parser)
     add_worker(parser)
@@ -109,7 +118,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         f"named and skipped. {SCANS} {EXIT_CODES}",
     )
     parser.add_argument("folder", type=path_in, metavar="FOLDER", help="with scans, in sub-folders too")
-    parser.add_argument("--method", default="heatmap", help="heatmap (default), reg2d, doersch or dense")
+    parser.add_argument("--method", default="heatmap", help="heatmap (default), reg2d, doersch, dense or alpnet")
     parser.add_argument(
         "--output",
         type=path_in,
@@ -126,7 +135,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         "--batch-size",
         type=int,
         metavar="N",
-        help="pairs an iteration and axis (default 16, paper 8; dense: 1)",
+        help="pairs an iteration and axis (default 16, paper 8; dense, alpnet: 1)",
     )
     parser.add_argument(
         "--learning-rate",
@@ -137,9 +146,8 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--schedule",
-        choices=("cosine", "constant"),
-        default="cosine",
-        help="of the learning rate (default cosine)",
+        choices=("cosine", "constant", "one-cycle"),
+        help="of the learning rate (default cosine; alpnet: one-cycle)",
     )
     parser.add_argument("--modality", metavar="NAME", help="CT, MR, …; left out: found from the scans")
     size = parser.add_mutually_exclusive_group()
@@ -158,6 +166,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--data-licence", default="not stated", metavar="TEXT", help="of the scans, for the model's card"
     )
+    add_alpnet_options(parser)
     add_overwrite(parser)
     add_device(parser)
 
@@ -218,14 +227,14 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         type=names_in,
         default=["knn"],
         metavar="NAME,…",
-        help="knn (default), aligned, and box (body-box alignment, a baseline)",
+        help="knn (default), aligned, prototype, and box (body-box alignment, a baseline)",
     )
     parser.add_argument(
         "--models",
         type=names_in,
         default=[],
         metavar="NAME,…",
-        help="for knn and aligned: models' names or folders, or gvdiff, mind or xavier, which need no training",
+        help="for all but box: models' names or folders, or gvdiff, mind or xavier, which need no training",
     )
     parser.add_argument(
         "--output", type=path_in, required=True, metavar="DIR", help="an unfinished evaluation there is continued"
@@ -251,6 +260,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     add_seed(parser)
     add_knn_settings(parser)
+    add_prototype_settings(parser)
     add_overwrite(parser)
     add_device(parser)
     add_worker(parser)

@@ -12,6 +12,7 @@ from SSLFewShotLib.cli import remote
 from SSLFewShotLib.cli.crop import crop as crop
 from SSLFewShotLib.cli.knn_arguments import knn_settings
 from SSLFewShotLib.cli.localise import localise as localise
+from SSLFewShotLib.cli.prototype_arguments import alpnet_options, prototype_settings
 from SSLFewShotLib.progress import Progress
 
 
@@ -44,7 +45,8 @@ def _segmented(arguments: argparse.Namespace, progress: Progress) -> dict[str, A
         device=arguments.device,
         overwrite=arguments.overwrite,
         segment_names=arguments.segments,
-        settings=knn_settings(arguments),
+        settings=knn_settings(arguments) | prototype_settings(arguments),
+        crop=arguments.crop,
         resume=arguments.resume,
     )
     if arguments.cluster:
@@ -86,6 +88,9 @@ def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         arguments.resume,
         arguments.overwrite,
         progress,
+        options=alpnet_options(arguments),
+        start=arguments.start,
+        labelled=arguments.labelled,
     )
     if card is None:
         return None, ""
@@ -145,7 +150,7 @@ def _evaluated(arguments: argparse.Namespace, progress: Progress) -> Path:
         two_fold=arguments.two_fold,
         device=arguments.device,
         seed=arguments.seed,
-        settings=knn_settings(arguments),
+        settings=knn_settings(arguments) | prototype_settings(arguments),
         save_segmentations=arguments.save_segmentations,
         overwrite=arguments.overwrite,
         image_suffix=arguments.image_suffix,

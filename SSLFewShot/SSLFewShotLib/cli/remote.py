@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from SSLFewShotLib.cli.knn_arguments import knn_settings
+from SSLFewShotLib.cli.prototype_arguments import prototype_settings
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning, OutputError
 from SSLFewShotLib.progress import Progress
 from SSLFewShotLib.worker.client import WorkerClient, WorkerError
@@ -37,7 +38,8 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]
         "device": arguments.device,
         "overwrite": arguments.overwrite,
         "segments": arguments.segments,
-        "settings": knn_settings(arguments),
+        "settings": knn_settings(arguments) | prototype_settings(arguments),
+        "crop": arguments.crop,
     }
     method = "segment"
     if arguments.resume:
@@ -61,7 +63,7 @@ def evaluate(arguments: argparse.Namespace, progress: Progress) -> Path:
         "repeats": arguments.repeats,
         "device": arguments.device,
         "seed": arguments.seed,
-        "settings": knn_settings(arguments),
+        "settings": knn_settings(arguments) | prototype_settings(arguments),
         "overwrite": arguments.overwrite,
     }
     rarely = ("two_fold", "save_segmentations", "image_suffix", "label_suffix")

@@ -44,7 +44,9 @@ class DenseDescriptor(Descriptor):
         device: torch.device | str = "cpu",
         modality: str = "any",
         provenance: dict[str, Any] | None = None,
+        tile: tuple[int, int, int] = CROP,
     ):
+        """tile: voxels along k, j, i, as in the training."""
         super().__init__()
         self.name = name
         self.device = torch.device(device)
@@ -52,6 +54,7 @@ class DenseDescriptor(Descriptor):
         self.preparation = dense_preparation(extent, intensity)
         self.network = network.to(self.device, memory_format=torch.channels_last_3d).eval()
         self.dimension = network.settings["outputs"]
+        self.tile = tuple(tile)
         self._provenance = provenance or {}
         self._field: KeptWith[np.ndarray] = KeptWith()
 
@@ -66,10 +69,10 @@ class DenseDescriptor(Descriptor):
     def _computed(self, scan: PreparedScan, progress: Progress) -> np.ndarray:
         shape = scan.values.shape
         total = torch.zeros(self.dimension, *shape)
-        window = _window(CROP)
-        starts = [_starts(n, side) for n, side in zip(shape, CROP, strict=True)]
+        window = _window(self.tile)
+        starts = [_starts(n, side) for n, side in zip(shape, self.tile, strict=True)]
         tiles = [(k, j, i) for k in starts[0] for j in starts[1] for i in starts[2]]
-        parts = [tuple(slice(c, c + side) for c, side in zip(corner, CROP, strict=True)) for corner in tiles]
+        parts = [tuple(slice(c, c + side) for c, side in zip(at, self.tile, strict=True)) for at in tiles]
         parts = [part for part in parts if scan.body[part].any()]
         device = self.device
         for start in range(0, len(parts), _TILES_AT_ONCE):
@@ -88,13 +91,13 @@ class DenseDescriptor(Descriptor):
         return total.numpy()
 
     def _through(self, tiles: list[torch.Tensor], device: torch.device) -> torch.Tensor:
-        """(K, J, I) values of tiles, each at most `CROP`, to (N, C, *CROP) vectors of unit length, on the CPU."""
+        """(K, J, I) values of tiles, of `tile` at most, to (N, C, *tile) vectors of unit length, on the CPU."""
         # Weights that are moved in inference mode could not be used outside of it any more.
         self.network.to(device)
         filled = []
         for tile in tiles:
             padding = [
-                p for n, side in zip(reversed(tile.shape), reversed(CROP), strict=True) for p in (0, side - n)
+                p for n, side in zip(reversed(tile.shape), reversed(self.tile), strict=True) for p in (0, side - n)
             ]
             filled.append(F.pad(tile[None, None], padding, mode="replicate"))
         if len(filled) < _TILES_AT_ONCE:

@@ -17,6 +17,7 @@ from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelCard, ModelStore, UnknownModelError, load_model
 from SSLFewShotLib.networks.context import D2D, D3D
 from SSLFewShotLib.networks.unet3d import UNet3d
+from SSLFewShotLib.pretext.dense import CROP
 from SSLFewShotLib.pretext.planar_offset import AXIS_NAMES
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity, modality_of
@@ -84,9 +85,10 @@ def descriptor_from_model(card: ModelCard, tensors: dict, device: torch.device |
         if card.architecture["name"] == "D3D":
             encoder = load_weights(D3D(), tensors, branches[0])
             return CubicDescriptor(encoder, extent, intensity, card.name, device, modality, provenance)
-        if card.architecture["name"] == "UNet3d" and card.method == "dense":
+        if card.architecture["name"] == "UNet3d" and card.method in ("dense", "alpnet"):
             network = load_weights(UNet3d(**card.architecture["settings"]), tensors, branches[0])
-            return DenseDescriptor(network, extent, intensity, card.name, device, modality, provenance)
+            tile = card.training["settings"].get("crop", CROP)
+            return DenseDescriptor(network, extent, intensity, card.name, device, modality, provenance, tile)
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"model {card.name}: weights and card do not fit; get the model again") from error
     raise InputError(

@@ -27,7 +27,9 @@ from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.lattice import Lattice
+from SSLFewShotLib.segmentation.prototype import PrototypeSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.support_prototypes import PlacedPrototypes
 from SSLFewShotLib.segmentation.support_vectors import SupportVectors
 
 Supports = tuple[str, ...]
@@ -89,7 +91,7 @@ class BoxContender(Contender):
 class ModelContender(Contender):
     """What the methods that need a descriptor share."""
 
-    kind: type[KnnSegmenter] | type[AlignedSegmenter]
+    kind: type[KnnSegmenter] | type[AlignedSegmenter] | type[PrototypeSegmenter]
 
     def __init__(
         self,
@@ -181,6 +183,24 @@ class AlignedContender(ModelContender):
         return labels, {"seconds": time.perf_counter() - began + self._described[1]}
 
 
+class PrototypeContender(AlignedContender):
+    """`PrototypeSegmenter` with one dense descriptor; a support's prototypes are made once for all sets."""
+
+    kind = PrototypeSegmenter
+
+    def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
+        self.fitted = {}
+        known: dict[tuple[int, int], PlacedPrototypes] = {}
+        for number, (supports, support) in enumerate(sets.items()):
+            report = portion(progress, number / len(sets), (number + 1) / len(sets))
+            self.fitted[supports] = self._segmenter().fit(support, report, known)
+
+
+_WITH_MODEL: dict[str, type[ModelContender]] = {
+    kind.kind.name: kind for kind in (KnnContender, AlignedContender, PrototypeContender)
+}
+
+
 def make_contenders(
     methods: Sequence[str],
     models: Sequence[str],
@@ -188,10 +208,10 @@ def make_contenders(
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
 ) -> list[Contender]:
-    """One contender for each method, and of "knn" and "aligned" one for each model that they can use.
+    """One contender for each method, and of those with models one for each model that they can use.
 
-    methods: "knn", "aligned", "box". models: names or folders, or "gvdiff", "mind", "xavier". like: a scan of the
-    kind to be labelled. settings: keyword arguments of the segmenters with models.
+    methods: "knn", "aligned", "prototype", "box". models: names or folders, or "gvdiff", "mind", "xavier".
+    like: a scan of the kind to be labelled. settings: keyword arguments of the segmenters with models.
 
     Warns (InputWarning) of a model made for another modality. Raises InputError for an unknown method or model,
     for knn without a model, and for models of one name.
@@ -200,16 +220,18 @@ def make_contenders(
     for method in dict.fromkeys(methods):
         if method == "box":
             contenders.append(BoxContender())
-        elif method in ("knn", "aligned"):
+        elif method in _WITH_MODEL:
             if not models:
                 raise InputError(f"{method}: a model is needed; name one, or for knn gvdiff, mind or xavier")
-            kind = KnnContender if method == "knn" else AlignedContender
+            kind = _WITH_MODEL[method]
             made = [_with_model(kind, name, like, device, settings or {}) for name in dict.fromkeys(models)]
             contenders += [contender for contender in made if contender is not None]
+            if not any(made):
+                raise InputError(
+                    f"{method}: none of the models {', '.join(models)} is a dense one, which it needs"
+                )
         else:
-            raise InputError(f"method '{method}': knn, aligned or box was expected")
-    if "aligned" in methods and not any(contender.method == "aligned" for contender in contenders):
-        raise InputError(f"aligned: none of the models {', '.join(models)} is a dense one, which it needs")
+            raise InputError(f"method '{method}': knn, aligned, prototype or box was expected")
     names = [contender.title for contender in contenders]
     for name in names:
         if names.count(name) > 1:
@@ -223,7 +245,7 @@ def _with_model(
     """None when the method cannot use the model."""
     given = str(Path(name).resolve()) if Path(name).is_dir() else name
     descriptor = load_descriptor(name, like, choose_device(device))
-    if kind is AlignedContender and not isinstance(descriptor, DenseDescriptor):
+    if kind is not KnnContender and not isinstance(descriptor, DenseDescriptor):
         return None
     pretraining: list[Mapping[str, Any]] = []
     for part in joined_names(name):

@@ -29,14 +29,9 @@ class Beginning:
     tensors: dict[str, np.ndarray]
 
     @classmethod
-    def read(cls, start: str | Path, method: str) -> Beginning:
-        """Find a model by its name or folder. Raises InputError when there is none, or it is of another method."""
-        card, tensors = load_model(ModelStore().find(start).folder)
-        if card.method != method:
-            raise InputError(
-                f"{start}: is a model of the method {card.method}, not {method}; give --method {card.method}"
-            )
-        return cls(card, tensors)
+    def read(cls, start: str | Path) -> Beginning:
+        """Find a model by its name or folder, of whichever method. Raises InputError when there is none."""
+        return cls(*load_model(ModelStore().find(start).folder))
 
     @property
     def modality(self) -> str:
@@ -61,8 +56,8 @@ class Beginning:
                 module.load_state_dict(state)
         except (KeyError, RuntimeError) as error:
             raise InputError(
-                f"model {self.card.name}: its networks are not those of this training; leave out the options that "
-                "change them"
+                f"model {self.card.name}: its networks are not those of this training; choose another model to "
+                "start from, or leave out the options that change the networks"
             ) from error
 
 

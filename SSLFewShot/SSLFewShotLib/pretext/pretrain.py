@@ -71,9 +71,9 @@ def pretrain(
     complete. One scan in twenty is held out (when there are at least ten), and the task's control metric on it
     is written to the card beside its chance level. `on_row` is called after each new row of the loss curve.
 
-    options: the method's own settings, by name. start: a model of the same method to go on from; extent, intensity
-    and networks are its own. labelled: ids of the cases in `folder` whose labels are learned from, instead of
-    learning from all scans without labels.
+    options: the method's own settings, by name. start: a model with the same networks to go on from; its extent
+    and intensity hold. labelled: ids of the cases in `folder` whose labels are learned from, instead of learning
+    from all scans without labels.
 
     Returns the card; None on the processes of a torchrun that do not write. Raises InputError for unusable input,
     an existing output, an unfinished run without `resume`, or a loss that is no longer finite; Cancelled when the
@@ -82,7 +82,7 @@ def pretrain(
     output = Path(output)
     work = output.with_name(output.name + ".training")
     _check_output(output, work, resume, overwrite)
-    begun = None if start is None else Beginning.read(start, method)
+    begun = None if start is None else Beginning.read(start)
     cases = None if labelled is None else labelled_cases(folder, labelled)
     paths = find_scans(folder) if cases is None else [case.image for case in cases]
     first = _first_readable(paths)

@@ -18,14 +18,20 @@ from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
+from SSLFewShotLib.segmentation.prototype import PrototypeSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
-METHODS = ("auto", "aligned", "knn", "box")
+METHODS = ("auto", "aligned", "prototype", "knn", "box")
 DEFAULT_MODEL = "xavier+gvdiff"
 """Of the nearest neighbours: of what suits any modality and size, it measured best from one support (README)."""
 
-_PREFERENCE = ("dense", "heatmap", "reg2d", "doersch")
+_PREFERENCE = ("dense", "alpnet", "heatmap", "reg2d", "doersch")
+_OF_METHOD = {"aligned": ("dense", "alpnet"), "prototype": ("alpnet", "dense")}
+"""The kinds of model that a method takes by itself, the better one first."""
 _SIZE_TOLERANCE = 1.5
+_WITH_MODEL: dict[str, type[Segmenter]] = {
+    kind.name: kind for kind in (AlignedSegmenter, PrototypeSegmenter, KnnSegmenter)
+}
 
 
 def fitting_models(volume: Volume, store: ModelStore | None = None) -> list[ModelCard]:
@@ -47,38 +53,42 @@ def chosen(
 ) -> tuple[str, str | None]:
     """The method and the model that are meant.
 
-    "auto" is "aligned" where a dense model fits the scan `like` (or is the one given), else "knn"; no model is the
-    first that fits for "aligned", `DEFAULT_MODEL` for "knn", and stays None for "box".
+    "auto" is "aligned" where a dense model fits the scan `like` (or is the one given), "prototype" with an alpnet
+    model that was given, else "knn"; no model is the first that fits for "aligned" and "prototype",
+    `DEFAULT_MODEL` for "knn", and stays None for "box".
 
-    Raises InputError for an unknown method, and for "aligned" when no dense model fits.
+    Raises InputError for an unknown method, and for "aligned" and "prototype" when no model of theirs fits.
     """
     if method not in METHODS:
         raise InputError(f"method '{method}' is not known; choose one of {', '.join(METHODS)}")
     if method == "box":
         return method, None
     store = store or ModelStore()
-    if method in ("auto", "aligned") and model is None:
+    if method in _OF_METHOD and model is None:
+        for kind in _OF_METHOD[method]:
+            if found := [card.name for card in fitting_models(like, store) if card.method == kind]:
+                return method, found[0]
+        raise InputError(
+            f"{like.name}: there is no {_OF_METHOD[method][0]} model for a scan of its modality and size; choose "
+            "one all the same, pretrain one, or take the nearest neighbours (method knn)"
+        )
+    if method == "auto" and model is None:
         dense = [card.name for card in fitting_models(like, store) if card.method == "dense"]
-        if dense:
-            return "aligned", dense[0]
-        if method == "aligned":
-            raise InputError(
-                f"{like.name}: there is no dense model for a scan of its modality and size; choose one all the "
-                "same, pretrain one, or take the nearest neighbours (method knn)"
-            )
+        return ("aligned", dense[0]) if dense else ("knn", DEFAULT_MODEL)
     if method == "auto":
-        method = "aligned" if model is not None and _is_dense(model, store) else "knn"
+        method = {"dense": "aligned", "alpnet": "prototype"}.get(_kind_of(model, store), "knn")
     return method, model or DEFAULT_MODEL
 
 
-def _is_dense(model: str, store: ModelStore) -> bool:
+def _kind_of(model: str, store: ModelStore) -> str:
+    """The pretraining's method of a single model; "" for several joined, and for what is none."""
     names = joined_names(model)
     if len(names) > 1 or names[0] in TRAINING_FREE:
-        return False
+        return ""
     try:
-        return store.find(names[0]).card.method == "dense"
+        return store.find(names[0]).card.method
     except UnknownModelError:
-        return False  # `load_descriptor` says what is wrong with it
+        return ""  # `load_descriptor` says what is wrong with it
 
 
 def make_segmenter(
@@ -108,7 +118,7 @@ def make_segmenter(
         warning = part not in TRAINING_FREE and ModelStore.suits(store.find(part).card, modality_of(like))
         if warning:
             warnings.warn(warning, InputWarning, stacklevel=2)
-    return _made(AlignedSegmenter if method == "aligned" else KnnSegmenter, settings, descriptor)
+    return _made(_WITH_MODEL[method], settings, descriptor)
 
 
 def _made(kind: type[Segmenter], settings: dict[str, Any], *arguments: Any) -> Segmenter:

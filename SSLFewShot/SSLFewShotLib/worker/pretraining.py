@@ -22,11 +22,13 @@ from SSLFewShotLib.worker.detached import identity, is_alive, start_detached
 from SSLFewShotLib.worker.handler import (
     FLAG,
     NUMBER,
+    OBJECT,
     PATH,
     TEXT,
     WHOLE,
     Context,
     Handler,
+    list_of,
     one_of,
     optional,
     required,
@@ -61,13 +63,16 @@ START_PARAMS = {
     "keep_running": optional(FLAG, True),
     "batch_size": optional(WHOLE),
     "learning_rate": optional(NUMBER, 1e-3),
-    "schedule": optional(one_of("cosine", "constant"), "cosine"),
+    "schedule": optional(one_of("cosine", "constant", "one-cycle")),
     "modality": optional(TEXT),
     "extent_mm": optional(NUMBER),
     "normalised": optional(FLAG, False),
     "data_source": optional(TEXT, "the user's own folder"),
     "data_licence": optional(TEXT, "not stated"),
     "overwrite": optional(FLAG, False),
+    "options": optional(OBJECT, {}),
+    "start": optional(TEXT),
+    "labelled": optional(list_of(TEXT, least=1)),
 }
 
 

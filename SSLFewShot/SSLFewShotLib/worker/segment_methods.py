@@ -41,6 +41,10 @@ KNN_SETTINGS: Mapping[str, Param] = {
     "background": optional(WHOLE),
     "background_weight": optional(NUMBER),
     "largest_component": optional(FLAG),
+    "window": optional(list_of(WHOLE, least=3)),
+    "background_window": optional(list_of(WHOLE, least=3)),
+    "threshold": optional(NUMBER),
+    "beta": optional(NUMBER),
     "seed": optional(WHOLE),
 }
 
@@ -49,13 +53,14 @@ SEGMENT_PARAMS: Mapping[str, Param] = {
     "supports": optional(PAIRS),
     "targets": required(list_of(PATH, least=1)),
     "output": required(PATH),
-    "method": optional(one_of("auto", "aligned", "knn", "box"), "auto"),
+    "method": optional(one_of("auto", "aligned", "prototype", "knn", "box"), "auto"),
     "model": optional(TEXT),
     "format": optional(one_of("nii.gz", "nrrd", "seg.nrrd"), "nii.gz"),
     "device": optional(TEXT, "auto"),
     "overwrite": optional(FLAG, False),
     "segments": optional(list_of(TEXT, least=1)),
     "settings": optional(OBJECT, {}),
+    "crop": optional(one_of("auto", "never", "always"), "auto"),
 }
 
 
@@ -88,6 +93,7 @@ def job_and_preparation(params: dict[str, Any], context: Context) -> tuple[Segme
         overwrite=params["overwrite"],
         segment_names=names,
         settings=settings_in(params),
+        crop=params["crop"],
     )
     return job, WarmPreparation(context.warm, context.warnings, support)
 

@@ -207,6 +207,9 @@ def _train(folder: TrainingFolder, settings: dict[str, Any], status: Status, wat
             overwrite=settings["overwrite"],
             progress=progress,
             on_row=lambda training: status.update(rows=list(training.rows)),
+            options=settings.get("options"),
+            start=settings.get("start"),
+            labelled=settings.get("labelled"),
         )
         status.update(finished=True)
         status.write()

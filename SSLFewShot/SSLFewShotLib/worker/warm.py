@@ -210,7 +210,7 @@ def _models_content(job: SegmentationJob) -> tuple[str, ...]:
     names = joined_names(job.model or DEFAULT_MODEL)
     if job.model is None and job.method != "knn":
         # Which one will be chosen depends on the support, which is known by its content as well.
-        names += [entry.card.name for entry in store.list() if entry.card.method == "dense"]
+        names += [entry.card.name for entry in store.list() if entry.card.method in ("dense", "alpnet")]
     try:
         return tuple(n if n in TRAINING_FREE else store.find(n).card.to_bytes().decode() for n in names)
     except InputError:
