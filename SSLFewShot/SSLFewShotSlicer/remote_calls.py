@@ -9,7 +9,18 @@ import threading
 from SSLFewShotLib.errors import Cancelled
 from SSLFewShotLib.worker.carried_jobs import CarriedJobs
 
-FILE_METHODS = ("support/set", "segment", "segment/batch", "compare", "models/fitting")
+FILE_METHODS = (
+    "support/set",
+    "segment",
+    "segment/batch",
+    "localise",
+    "compare",
+    "models/fitting",
+    "models/import",
+    "models/export",
+    "descriptor/map",
+    "descriptor/similarity",
+)
 """Methods whose files are carried; all others go straight to the worker."""
 
 

@@ -56,7 +56,11 @@ def test_initialize_tells_what_the_worker_can_do(real, tmp_path):
     assert {"initialize", "models/list", "support/set", "segment", "evaluate", "compare", "shutdown"} <= {
         *info["methods"]
     }
-    assert info["segmenters"] == ["auto", "aligned", "prototype", "knn", "box"] and info["default_model"] == "xavier+gvdiff"
+    assert {"dense", "heatmap", "reg2d", "doersch"} <= set(info["pretexts"])
+    assert (
+        info["segmenters"] == ["auto", "aligned", "prototype", "knn", "box"]
+        and info["default_model"] == "xavier+gvdiff"
+    )
 
 
 @pytest.mark.parametrize(("content", "shared"), [("abc", True), ("ab", False), ("abcd", False), ("xyz", False)])

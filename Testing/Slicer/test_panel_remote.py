@@ -39,7 +39,39 @@ def test_scans_travel_to_the_worker_and_results_back(panel, host, elsewhere):
     job = apply(panel, host)
     assert job.state == "done", job.sentence
     assert dice(mask_of(nodes("vtkMRMLSegmentationNode")[-1], "Bone", target), masks["Bone"]) > 0.7
-    assert not panel.ui.insideGroup.visible
+
+
+def test_models_maps_and_boxes_travel_too(panel, host, elsewhere, tmp_path):
+    from SlicerHost import dialogs
+
+    support, (target, _) = add_case(), add_scan("New", (3, -2, 2))
+    choose(panel, host, support, target)
+    panel.parameters.inspected_volume = target
+    host.process(0.1)
+    panel.ui.evaluateSection.collapsed = panel.ui.insideGroup.collapsed = False
+    panel.ui.coloursButton.click()
+    wait(host, lambda: panel.evaluate.job.over)
+    assert panel.evaluate.job.state == "done", panel.evaluate.job.sentence
+    assert len(nodes("vtkMRMLVectorVolumeNode")) == 1
+    panel.ui.localiseSection.collapsed = False
+    panel.ui.localiseButton.click()
+    wait(host, lambda: panel.localise.job.over, 120)
+    assert panel.localise.job.state == "done", panel.localise.job.sentence
+    assert len(nodes("vtkMRMLMarkupsROINode")) == 1
+    wait(host, lambda: panel.models.cards, 20)
+    panel.ui.modelTable.setCurrentCell(0, 0)
+    archive = tmp_path / "from there.zip"
+    dialogs.answer(str(archive))
+    panel.ui.exportModelButton.click()
+    wait(host, lambda: panel.models.message.kind is not None)
+    assert panel.models.message.kind == "success" and archive.is_file(), panel.models.message.text
+    dialogs.answer(str(archive))
+    panel.models.message.clear()
+    panel.ui.importModelButton.click()
+    wait(host, lambda: panel.models.message.kind is not None)
+    assert panel.models.message.text.startswith(f"{archive}: its name"), panel.models.message.text
+    for section in (panel.ui.evaluateSection, panel.ui.localiseSection):
+        section.collapsed = True
 
 
 def test_a_training_there_takes_its_scans_and_puts_its_model_there(panel, host, elsewhere, tmp_path):

@@ -6,31 +6,34 @@ Pure standard library of Python 3.9.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import uuid
 from pathlib import Path
 from typing import Any
 
-from SSLFewShotLib.errors import Cancelled, InputError, OutputError
-from SSLFewShotLib.outputs import check_output_folder, refuse_existing, write_text, written_atomically
-from SSLFewShotLib.worker.carried_names import flaw_of
-from SSLFewShotLib.worker.carrier import Carrier, OnBytes, remote_path
+from SSLFewShotLib.errors import Cancelled, InputError
+from SSLFewShotLib.outputs import written_atomically
+from SSLFewShotLib.worker.carried_results import BROUGHT_FROM, REPORT, Results, paths_in, share
+from SSLFewShotLib.worker.carrier import Carrier, remote_path
 from SSLFewShotLib.worker.other_names import OtherNames
 from SSLFewShotLib.worker.protocol import WRONG_INPUT
 from SSLFewShotLib.worker.request import OnProgress, WorkerError, WorkerLost
 from SSLFewShotLib.worker.scan_files import files_of_scan
 
-REPORT, SUMMARY = "report.json", "summary.csv"
-_SENT, _DONE = 0.15, 0.95
-"""Fractions of a request's progress at which its files are there, and its results begin to come."""
+_SENT = 0.15
+"""The fraction of a request's progress at which its files are there."""
 
 _FILES = {
     "support/set": ("supports",),
     "segment": ("supports", "targets"),
     "segment/batch": ("supports", "targets"),
     "compare": ("reference", "segmentation", "image"),
+    "localise": ("supports", "targets"),
     "models/fitting": ("image",),
+    "models/import": ("archive",),
+    "models/export": (),
+    "descriptor/map": ("image",),
+    "descriptor/similarity": ("support_image", "target"),
 }
 """The parameters that name files to be carried. Supports stay there, the rest goes once it is answered."""
 
@@ -64,15 +67,15 @@ class CarriedJobs:
         if method not in _FILES:
             return self._client.request(method, params, on_progress).result()
         report = on_progress or (lambda fraction, message, remaining: None)
-        output = _checked_output(params) if "output" in params else None
+        results = Results.of(method, params)
         self._give_again(params, report)
         try:
-            return self._run(method, params, output, report)
+            return self._run(method, params, results, report)
         except WorkerError as error:
             # A worker that was lost meanwhile has come back without the files of the support.
             if isinstance(error, WorkerLost) or error.code != WRONG_INPUT or not self._give_again(params, report):
                 raise
-            return self._run(method, params, output, report)
+            return self._run(method, params, results, report)
 
     def _give_again(self, params: dict[str, Any], report: OnProgress) -> bool:
         """Set the support again when the worker that had it is not there any more; returns whether it was set."""
@@ -85,28 +88,27 @@ class CarriedJobs:
     def _folder(self) -> str:
         return str((self._client.info or self._client.start())["folder"])
 
-    def _run(self, method: str, params: dict[str, Any], output: Path | None, report: OnProgress) -> Any:
+    def _run(self, method: str, params: dict[str, Any], results: Results | None, report: OnProgress) -> Any:
         folder, names = self._folder(), OtherNames()
-        results = str(remote_path(folder) / "carried" / f"results-{uuid.uuid4().hex}")
-        used = [results]
+        made_in = str(remote_path(folder) / "carried" / f"results-{uuid.uuid4().hex}")
+        used = [made_in]
         try:
             theirs = self._carried(method, params, names, used, report)
-            if output is not None:
-                names.same(results, str(output))
-                theirs["output"] = results
+            if results is not None:
+                theirs[results.parameter] = results.expect(made_in, names)
                 if params.get("resume"):
-                    self._give_results(output, results, names)
+                    self._give_results(results.path, made_in, names)
             try:
                 request = self._client.request(method, theirs, _within(report, names))
                 answer = names.ours(request.result())
             except (WorkerError, Cancelled) as error:
-                if output is not None and not isinstance(error, WorkerLost) and self._is_there(folder):
+                if results is not None and not isinstance(error, WorkerLost) and self._is_there(folder):
                     # Scans that were finished before are kept, as by a worker that shares the disk.
                     with contextlib.suppress(WorkerError, InputError):
-                        self._bring(results, output, params, names, _silent)
+                        results.bring(self.carrier, made_in, names, _silent)
                 raise
-            if output is not None:
-                self._bring(results, output, params, names, report)
+            if results is not None:
+                results.bring(self.carrier, made_in, names, report)
         except WorkerError as error:
             error.message, error.data = names.ours(error.message), names.ours(error.data)
             error.args = (error.message,)
@@ -130,18 +132,18 @@ class CarriedJobs:
     ) -> dict[str, Any]:
         """Send all files that the parameters name; returns the parameters with their paths there."""
         values = {key: params[key] for key in _FILES[method] if params.get(key) is not None}
-        paths = list(dict.fromkeys(path for value in values.values() for path in _paths_in(value)))
+        paths = list(dict.fromkeys(path for value in values.values() for path in paths_in(value)))
         there: dict[str, str] = {}
         for number, path in enumerate(paths):
-            tell = _share(report, _SENT * number / len(paths), _SENT / len(paths), f"sending {Path(path).name}")
+            tell = share(report, _SENT * number / len(paths), _SENT / len(paths), f"sending {Path(path).name}")
             there[path] = self.carrier.put(path, tell)
             names.same(there[path], path)
             for name, _ in files_of_scan(Path(path)):
                 names.renamed(name.split("/"))
         for key, value in values.items():
             if key != "supports":
-                used += [str(remote_path(there[path]).parent) for path in _paths_in(value)]
-        kept = {str(remote_path(there[path]).parent) for path in _paths_in(values.get("supports", []))}
+                used += [str(remote_path(there[path]).parent) for path in paths_in(value)]
+        kept = {str(remote_path(there[path]).parent) for path in paths_in(values.get("supports", []))}
         used[:] = [path for path in used if path not in kept]
         return {**params, **{key: _replaced(value, there) for key, value in values.items()}}
 
@@ -162,44 +164,6 @@ class CarriedJobs:
             if (output / name).is_file():
                 self.carrier.put_as(f"{folder}/{names.theirs(name)}", output / name)
 
-    def _bring(
-        self, results: str, output: Path, params: dict[str, Any], names: OtherNames, report: OnProgress
-    ) -> None:
-        """Fetch the results that the report there names, and the report; each under its name here."""
-        text = self._text(results, REPORT)
-        told = json.loads(text)
-        given = {
-            Path(path).resolve() for key in ("supports", "targets") for path in _paths_in(params.get(key, []))
-        }
-        made = [entry for entry in told["targets"] if "error" not in entry]
-        for number, entry in enumerate(made):
-            step = (1 - _DONE) / len(made)
-            pair = [_result(entry[key]) for key in ("segmentation", "confidence")]
-            ours = [output / names.ours(name) for name in pair]
-            for path in ours:
-                if path.resolve() in given:
-                    raise InputError(
-                        f"{path}: is a scan or its labels, and would be overwritten; choose another output"
-                    )
-                refuse_existing(path, bool(params.get("overwrite") or params.get("resume")))
-            # Both or neither, whatever interrupts the writing.
-            with written_atomically(ours[0]) as first, written_atomically(ours[1]) as second:
-                for half, path in enumerate((first, second)):
-                    tell = _share(report, _DONE + step * (number + half / 2), step / 2, "fetching the results")
-                    with open(path, "wb") as file:
-                        self.carrier.fetch(str(remote_path(results) / pair[half]), file, tell)
-        if told.get("summary") is not None:
-            write_text(output / SUMMARY, names.ours_in_csv(self._text(results, SUMMARY)))
-        ours_told = names.ours(told)
-        if ours_told != told:
-            text = json.dumps(ours_told, indent=2, ensure_ascii=False) + "\n"
-        write_text(output / REPORT, text)
-
-    def _text(self, results: str, name: str) -> str:
-        held = io.BytesIO()
-        self.carrier.fetch(str(remote_path(results) / name), held)
-        return held.getvalue().decode("utf-8")
-
 
 def carried(
     client: Any,
@@ -217,45 +181,13 @@ def _silent(fraction: float, message: str, remaining: Any) -> None:
     """Progress of what is done after a cancel, which cannot be cancelled once more."""
 
 
-def _checked_output(params: dict[str, Any]) -> Path:
-    output = Path(params["output"])
-    check_output_folder(output)
-    refuse_existing(output / REPORT, bool(params.get("overwrite") or params.get("resume")))
-    return output
-
-
-def _result(name: Any) -> str:
-    """The name of a result, which a worker says: it must not lead out of the output folder."""
-    if not isinstance(name, str) or "/" in name or flaw_of(name):
-        raise OutputError(None, "the worker named a result in a way that is no file's name; it was left there")
-    return name
-
-
 def _within(report: OnProgress, names: OtherNames) -> OnProgress:
     """Progress of the request itself, with this machine's names."""
 
     def tell(fraction: float, message: str, remaining: Any) -> None:
-        report(_SENT + (_DONE - _SENT) * fraction, names.ours(message), remaining)
+        report(_SENT + (BROUGHT_FROM - _SENT) * fraction, names.ours(message), remaining)
 
     return tell
-
-
-def _share(report: OnProgress, start: float, length: float, message: str) -> OnBytes:
-    """Progress of the bytes of a file as a part of the whole."""
-
-    def tell(done: float, of: int) -> None:
-        report(start + length * done / max(of, 1), message, None)
-
-    return tell
-
-
-def _paths_in(value: Any) -> list[str]:
-    """The paths in a parameter: one, several, or pairs of image and labels."""
-    if isinstance(value, dict):
-        return [str(path) for path in value.values()]
-    if isinstance(value, (list, tuple)):
-        return [path for entry in value for path in _paths_in(entry)]
-    return [str(value)]
 
 
 def _replaced(value: Any, there: dict[str, str]) -> Any:

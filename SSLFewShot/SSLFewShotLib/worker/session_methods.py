@@ -14,6 +14,7 @@ from SSLFewShotLib.worker.versions import versions
 
 
 def _initialize(params: dict[str, Any], context: Context) -> dict[str, Any]:
+    from SSLFewShotLib.pretext.methods import METHODS as PRETEXTS
     from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL, METHODS
     from SSLFewShotLib.worker.devices import devices
     from SSLFewShotLib.worker.methods import all_methods
@@ -33,6 +34,7 @@ def _initialize(params: dict[str, Any], context: Context) -> dict[str, Any]:
         "folder": str(context.folder),
         "methods": [*all_methods(), "shutdown"],
         "segmenters": list(METHODS),
+        "pretexts": list(PRETEXTS),
         "default_model": DEFAULT_MODEL,
     }
 
