@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from command_line import sslfewshot
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging import Volume
 from SSLFewShotLib.imaging.phantoms import phantom, write_cohort
@@ -208,3 +209,13 @@ def test_the_one_trainer_learns_the_task_and_the_card_says_how_well(cohort, tmp_
     assert card.method == method and card.architecture["name"] == "SliceNetwork"
     assert card.extent["unit"] == "normalised" and card.training["settings"]["axes"] == "S"
     assert better(card.metrics["held_out"] / card.metrics["chance"]), card.metrics
+
+
+def test_the_command_pretrains_on_slices_across_the_axes_that_are_named(three_small_scans, tmp_path):
+    given = ("--method", "slice-rotation", "--axes", "PS", "--side", "24", "--iterations", "2", "--device", "cpu")
+    outcome = sslfewshot("pretrain", three_small_scans, "--output", tmp_path / "m", *given, "--json")
+    assert outcome.code == 0, outcome.err
+    settings = outcome.result["training"]["settings"]
+    assert settings["axes"] == "PS" and settings["side"] == 24
+    wrong = sslfewshot("pretrain", three_small_scans, "--output", tmp_path / "n", *given, "--method", "dense")
+    assert "no option of dense" in wrong.error

@@ -24,7 +24,13 @@ from SSLFewShotLib.cli.shared_arguments import (
     numbers_in,
     path_in,
 )
+from SSLFewShotLib.cli.slice_arguments import add_slice_options
 from SSLFewShotLib.version import __version__
+
+PRETRAINING = (
+    "heatmap (default), reg2d, doersch, dense or alpnet; slice-order or slice-rotation, whose models find an "
+    "object without marks"
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -118,7 +124,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         f"named and skipped. {SCANS} {EXIT_CODES}",
     )
     parser.add_argument("folder", type=path_in, metavar="FOLDER", help="with scans, in sub-folders too")
-    parser.add_argument("--method", default="heatmap", help="heatmap (default), reg2d, doersch, dense or alpnet")
+    parser.add_argument("--method", default="heatmap", help=PRETRAINING)
     parser.add_argument(
         "--output",
         type=path_in,
@@ -167,6 +173,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         "--data-licence", default="not stated", metavar="TEXT", help="of the scans, for the model's card"
     )
     add_alpnet_options(parser)
+    add_slice_options(parser)
     add_overwrite(parser)
     add_device(parser)
 

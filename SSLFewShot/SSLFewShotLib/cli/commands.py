@@ -13,6 +13,7 @@ from SSLFewShotLib.cli.crop import crop as crop
 from SSLFewShotLib.cli.knn_arguments import knn_settings
 from SSLFewShotLib.cli.localise import localise as localise
 from SSLFewShotLib.cli.prototype_arguments import alpnet_options, prototype_settings
+from SSLFewShotLib.cli.slice_arguments import slice_options
 from SSLFewShotLib.progress import Progress
 
 
@@ -88,7 +89,7 @@ def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         arguments.resume,
         arguments.overwrite,
         progress,
-        options=alpnet_options(arguments),
+        options=alpnet_options(arguments) | slice_options(arguments),
         start=arguments.start,
         labelled=arguments.labelled,
     )

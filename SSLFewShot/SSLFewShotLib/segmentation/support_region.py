@@ -20,7 +20,8 @@ from SSLFewShotLib.segmentation.matching import box_map, mutual_matches, robust_
 
 _OTHER_SIZE = 1.25
 """From here on, as a factor of a side, two bodies' boxes may show different parts of a patient."""
-_PROBES = 1500
+_PROBES, _TRIED = 1500, 400
+"""Places of a structure's surroundings that are compared; those of them that shifts are tried with."""
 _SURROUNDINGS = 24.0
 """mm around a structure in which it is compared; less says little of small ones."""
 _REACH = 3
@@ -218,8 +219,9 @@ def _at(scan: DescribedScan, points: np.ndarray) -> np.ndarray:
 def _shifted(target: DescribedScan, support: DescribedScan, region: Region, affine: np.ndarray) -> np.ndarray:
     """The map with the shift of the target's grid with which the region's surroundings fit best."""
     back = np.linalg.inv(affine)
-    there = region.probes @ back[:3, :3].T + back[:3, 3]
-    ours = _at(support, region.probes)
+    probes = region.probes[:_TRIED]
+    there = probes @ back[:3, :3].T + back[:3, 3]
+    ours = _at(support, probes)
     steps = np.arange(-_REACH, _REACH + 1)
     fit = np.empty((len(steps),) * 3)
     for place in np.ndindex(fit.shape):
