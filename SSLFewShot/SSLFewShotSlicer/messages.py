@@ -89,5 +89,6 @@ def _sentence(text):
 
 
 def _starts_a_word(text):
-    """Whether the text starts with a plain word, not with a file or node name (`CT_1: …`)."""
-    return ":" not in text.split(" ")[0]
+    """Whether the text starts with a plain word, not with the name of a file, node or model (`CT_1: …`)."""
+    first = text.split(" ")[0]
+    return ":" not in first and first.rstrip(",;").isalpha()

@@ -6,18 +6,20 @@ from SSLFewShotSlicer.section import PanelPart
 from SSLFewShotSlicer.translation import _
 
 Method = namedtuple("Method", "title help kinds")
-"""kinds: of models that it can use, as their cards name them; None for all, and for what needs no training."""
+"""kinds: of models that it can use, the best one first; None for all, and for what needs no training."""
 
 METHODS = {
     "aligned": Method(
-        "Alignment", "Carries the marks over by deforming the marked scan; needs a DENSE model.", ("dense",)
+        "Alignment",
+        "Carries the marks over by deforming the marked scan, as a DENSE or ALPNET model sees both.",
+        ("dense", "alpnet"),
     ),
-    "knn": Method("Nearest neighbours", "Compares place by place; takes any model.", None),
     "prototype": Method(
         "Prototypes (ALPNet)",
-        "Compares each place with averages of the marked ones, as an ALPNET model sees them; needs such a model.",
-        ("alpnet",),
+        "Compares each place with averages of the marked ones, as an ALPNET or DENSE model sees them.",
+        ("alpnet", "dense"),
     ),
+    "knn": Method("Nearest neighbours", "Compares place by place; takes any model.", None),
 }
 """Methods that the panel offers, beside automatic, where the worker has them."""
 
@@ -56,7 +58,7 @@ class MethodChoice(PanelPart):
         if any(card.get("method") in method.kinds for card in self._cards):
             return ""
         return _("{method} needs a model of the kind {kind}: import one in Models, or learn one first").format(
-            method=_(method.title), kind=method.kinds[0].upper()
+            method=_(method.title), kind=_(" or ").join(kind.upper() for kind in method.kinds)
         )
 
     def _fill(self):
@@ -102,14 +104,20 @@ class MethodChoice(PanelPart):
             found += [(name, _("{name} (needs no training)").format(name=name)) for name in UNTRAINED]
         return found
 
+    def _is_best(self, model, method):
+        kinds = METHODS[method].kinds if method in METHODS else None
+        if kinds is None:
+            return model in [name for name, _title in self._models(method)]
+        return any(card["name"] == model and card.get("method") == kinds[0] for card in self._cards)
+
     def _on_method(self, _index):
         if self._filling or self.parameters is None:
             return
         method = str(self.ui.methodSelector.currentData or "")
         modifying = self.parameters.StartModify()
         self.parameters.method = method
-        # A model that the method cannot use gives way to the one that fits the scan.
-        if self.parameters.model not in [name for name, _title in self._models(method)]:
+        # A model of another kind than the method's best gives way to the one that fits the scan.
+        if not self._is_best(self.parameters.model, method):
             self.parameters.model = ""
         self.parameters.EndModify(modifying)
 

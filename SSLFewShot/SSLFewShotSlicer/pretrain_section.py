@@ -18,6 +18,9 @@ METHODS = {
     "heatmap": "HEATMAP: where a neighbouring patch lies, as a map",
     "reg2d": "REG2D: how far two patches are apart",
     "doersch": "DOERSCH: which of six neighbours a cube is",
+    "alpnet": "ALPNET: where the same region lies in a deformed view",
+    "slice-rotation": "SLICE ROTATION: how far a slice is turned (finds boxes)",
+    "slice-order": "SLICE ORDER: which of two slices comes first (finds boxes)",
 }
 
 

@@ -6,9 +6,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from panel_scene import panel, unloaded
+from panel_scene import case, panel, unloaded
 
-__all__ = ["panel", "unloaded"]
+__all__ = ["case", "panel", "unloaded"]
 
 
 def _why_no_mrml():

@@ -130,6 +130,15 @@ def choose(panel, host, support, target, model="gvdiff"):
     host.process(0.1)
 
 
+@pytest.fixture
+def case(panel, host):
+    """A marked scan and one to segment, both chosen: (support, target, masks of the target)."""
+    support = add_case("Marked")
+    target, masks = add_scan("New", (3, -2, 2))
+    choose(panel, host, support, target)
+    return support, target, masks
+
+
 def apply(panel, host, seconds=90):
     """Click Apply and wait for the end."""
     panel.ui.applyButton.click()

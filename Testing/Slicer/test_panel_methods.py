@@ -1,0 +1,81 @@
+"""The choice of method and model: what goes together, and what the worker makes of it."""
+
+from panel_scene import (
+    apply,
+    needs_worker,
+    wait,
+)
+
+pytestmark = needs_worker
+
+
+def test_the_method_is_automatic_until_another_is_chosen_from_the_list(panel, host, case):
+    selector = panel.ui.methodSelector
+    assert selector.currentText == "Automatic"
+    job = apply(panel, host)
+    assert job.state == "done", job.sentence
+    offered = [selector.itemText(n) for n in range(selector.count)]
+    assert offered == ["Automatic", "Alignment", "Prototypes (ALPNet)", "Nearest neighbours"]
+    # A descriptor that is not dense can only be compared.
+    assert job.result[0].report["segmenter"]["method"] == "knn"
+
+
+def test_a_method_offers_only_the_models_that_it_can_use(panel, host, case):
+    panel.models.load()
+    wait(host, lambda: panel.models.cards)
+    host.process(0.1)
+    methods, models = panel.ui.methodSelector, panel.ui.modelSelector
+
+    def offered():
+        return [models.itemData(n) for n in range(models.count)]
+
+    assert "gvdiff" in offered() and panel.parameters.model == "gvdiff"
+    methods.currentIndex = methods.findData("aligned")
+    host.process(0.1)
+    kinds = {card["name"]: card["method"] for card in panel.models.cards}
+    assert offered()[0] == "" and {kinds[name] for name in offered()[1:]} <= {"dense", "alpnet"}
+    assert (panel.parameters.method, panel.parameters.model) == ("aligned", ""), "gvdiff cannot be aligned"
+    assert "DENSE" in panel.ui.methodHint.text
+    panel.parameters.model = "dense-head-neck-ct"
+    methods.currentIndex = methods.findData("prototype")
+    host.process(0.1)
+    assert panel.parameters.model == "", "an ALPNET model that fits is better, which automatic takes"
+    assert "dense-head-neck-ct" in offered() and "ALPNET" in panel.ui.methodHint.text
+    methods.currentIndex = methods.findData("knn")
+    host.process(0.1)
+    assert "gvdiff" in offered() and "dense-head-neck-ct" in offered()
+
+
+def test_prototypes_of_a_dense_model_segment_the_scan(panel, host, case):
+    panel.parameters.method, panel.parameters.model = "prototype", "dense-head-neck-ct"
+    host.process(0.1)
+    job = apply(panel, host)
+    assert job.state == "done", job.sentence
+    assert job.result[0].report["segmenter"]["method"] == "prototype"
+
+
+def test_a_method_that_has_no_model_says_where_to_get_one(panel, host, case):
+    panel.segment.methods.take([{"name": "gradient", "method": "reg2d"}])
+    panel.parameters.method, panel.parameters.model = "aligned", ""
+    host.process(0.1)
+    assert not panel.ui.applyButton.enabled
+    assert panel.ui.applyButton.toolTip.startswith(
+        "Alignment needs a model of the kind DENSE or ALPNET: import one in Models"
+    )
+    panel.segment.methods.take(panel.models.cards)
+
+
+def test_what_the_library_says_speaks_of_no_commands_options(panel, host, case):
+    panel.parameters.method = "aligned"
+    host.process(0.1)
+    job = apply(panel, host)
+    assert job.state == "failed" and "dense model" in job.sentence and "nearest neighbours" in job.sentence
+    assert panel.segment.message.kind == "error" and "--" not in panel.segment.message.text
+
+
+def test_with_a_dense_model_the_marks_are_carried_by_an_alignment(panel, host, case):
+    panel.parameters.model = "dense-head-neck-ct"
+    host.process(0.1)
+    job = apply(panel, host)
+    assert job.state == "done", job.sentence
+    assert job.result[0].report["segmenter"]["method"] == "aligned"
