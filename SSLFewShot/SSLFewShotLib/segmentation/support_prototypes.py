@@ -15,7 +15,6 @@ from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.resampling import resample
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.networks.alp import (
-    ROWS,
     SCALE,
     Window,
     foreground_logits,
@@ -26,6 +25,8 @@ from SSLFewShotLib.networks.alp import (
 from SSLFewShotLib.progress import Progress, ignore_progress
 from SSLFewShotLib.sampling.preparation import PreparedScan
 
+_BLOCK = 10
+"""Voxels along each side of what is compared at once."""
 _UNLIKELY = 0.02
 """Probabilities below that are taken for 0, so that the rest of a large scan need not be looked at."""
 
@@ -139,27 +140,29 @@ def probabilities(
     Of several classes, exp of each one's logit against its own background goes beside 1 for the background, over
     the sum of all: an arg-max over foreground scores with a background score. Overlapping ones are by themselves.
     """
-    body = scan.body.numpy()
-    voxels = np.flatnonzero(body)
     members = torch.cat([prototypes.foreground, prototypes.background], dim=1)
+    vectors = F.normalize(prototypes.vectors, dim=1)
     flat = torch.from_numpy(field).flatten(1)
-    found = np.zeros((len(prototypes.names), body.size), np.float32)
-    for start in range(0, len(voxels), ROWS):
-        progress(start / len(voxels), f"comparing {scan.name} with the prototypes")
-        rows = voxels[start : start + ROWS]
-        said = similarity(flat[:, torch.from_numpy(rows)].T, prototypes.vectors)
-        if settings.spatial_weight > 0:
-            where = np.stack(np.unravel_index(rows, body.shape)[::-1], axis=1)
-            apart = torch.cdist(torch.from_numpy(body_places(scan, where)), prototypes.places)
-            said = (said - SCALE * settings.spatial_weight**2 / 2 * apart**2).clamp(min=-3 * SCALE)
-        logits = foreground_logits(*fused(said, members).chunk(2, dim=1), settings.beta)
+    found = np.zeros((len(prototypes.names), scan.body.numel()), np.float32)
+    blocks = _blocks_of_body(scan)
+    penalty = SCALE * settings.spatial_weight**2 / 2
+    for number, rows in enumerate(blocks):
+        progress(number / len(blocks), f"comparing {scan.name} with the prototypes")
+        where = np.stack(np.unravel_index(rows, scan.body.shape)[::-1], axis=1)
+        places = torch.from_numpy(body_places(scan, where))
+        near = _within_reach(places, prototypes.places, penalty)
+        said = similarity(flat[:, torch.from_numpy(rows)].T, vectors[near])
+        if penalty:
+            apart = torch.cdist(places, prototypes.places[near], compute_mode="use_mm_for_euclid_dist").square_()
+            said = (said - penalty * apart).clamp_(min=-3 * SCALE)
+        logits = foreground_logits(*fused(said, members[near]).chunk(2, dim=1), settings.beta)
         if overlapping:
             likely = torch.sigmoid(logits)
         else:
             likely = torch.softmax(F.pad(logits, (1, 0)), dim=1)[:, 1:]
         found[:, rows] = torch.where(likely < _UNLIKELY, 0.0, likely).T.numpy()
     progress(1.0, f"compared {scan.name} with the prototypes")
-    return found.reshape(-1, *body.shape)
+    return found.reshape(-1, *scan.body.shape)
 
 
 def body_places(scan: PreparedScan, indices: np.ndarray) -> np.ndarray:
@@ -179,3 +182,19 @@ def _shares(volume: Volume, scan: PreparedScan, mask: np.ndarray) -> np.ndarray:
     grid = Volume(np.broadcast_to(np.int8(0), scan.body.shape), matrix, scan.name)
     marked = Volume(mask.astype(np.float32), volume.ijkToLps, volume.name)
     return np.clip(resample(marked, grid, fill=0.0).array, 0, 1)
+
+
+def _blocks_of_body(scan: PreparedScan) -> list[np.ndarray]:
+    """The flat numbers of the body's voxels, block by block, so that what is far from a block can be left out."""
+    k, j, i = np.nonzero(scan.body.numpy())
+    numbers = np.ravel_multi_index((k, j, i), scan.body.shape)
+    blocks = np.ravel_multi_index((k // _BLOCK, j // _BLOCK, i // _BLOCK), scan.body.shape)
+    order = np.argsort(blocks, kind="stable")
+    return np.split(numbers[order], np.flatnonzero(np.diff(blocks[order])) + 1) if len(order) else []
+
+
+def _within_reach(places: torch.Tensor, others: torch.Tensor, penalty: float) -> torch.Tensor:
+    """(P,) bool: which prototypes are near enough to a block for their place not to outweigh any likeness."""
+    low, high = places.min(dim=0).values, places.max(dim=0).values
+    apart = ((low - others).clamp(min=0) + (others - high).clamp(min=0)).square().sum(dim=1)
+    return penalty * apart <= SCALE
