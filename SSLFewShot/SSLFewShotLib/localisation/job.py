@@ -21,7 +21,7 @@ from SSLFewShotLib.imaging.box import Box
 from SSLFewShotLib.imaging.cases import find_scans
 from SSLFewShotLib.imaging.crop import crop_range
 from SSLFewShotLib.imaging.files import stem
-from SSLFewShotLib.imaging.lazy import open_scan
+from SSLFewShotLib.imaging.lazy import Scan, open_scan
 from SSLFewShotLib.imaging.roi_files import ROI_ENDING, write_roi
 from SSLFewShotLib.imaging.tiff_stack import is_tiff_stack
 from SSLFewShotLib.imaging.volume import Volume
@@ -37,6 +37,8 @@ from SSLFewShotLib.segmentation.support_files import read_support
 REPORT_NAME = "report.json"
 MOST_VOXELS = 1 << 27
 """Of a scan that is compared as it is; a larger one, 512 MB as floats, is by means over blocks of its voxels."""
+MOST_IN_SLICES = 1 << 24
+"""The same for the methods that look at slices of a hundred pixels or some more."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ class LocalisationJob:
     overwrite: bool = False
 
 
-MOST_TO_LEARN_FROM, MOST_TO_LEARN_VOXELS = 6, 1 << 24
-"""How many of the targets are clustered, and how large."""
+MOST_TO_LEARN_FROM = 6
+"""How many of the targets are clustered."""
+
+_kept: dict[Path, tuple[Scan, Volume]] = {}
 
 Preparation = Callable[[LocalisationJob, dict[str, Path], torch.device, Progress], Localiser]
 
@@ -76,9 +80,7 @@ def fit_from_files(
         support = read_support(job.supports, job.segment_names, portion(progress, 0.0, 0.2))
         localiser = make_localiser(job.method, job.model, support.pairs[0][0], device)
         return localiser.fit(support, portion(progress, 0.2, 1.0))
-    volumes = _some_of(
-        targets, MOST_TO_LEARN_FROM if job.method == "clustering" else 1, portion(progress, 0.0, 0.3)
-    )
+    volumes = _some_of(targets, job.method, portion(progress, 0.0, 0.3))
     localiser = make_localiser(job.method, job.model, volumes[0], device)
     return localiser.fit(volumes, portion(progress, 0.3, 1.0))
 
@@ -94,6 +96,13 @@ def run(
     error and does not stop the rest. Raises InputError for an unusable support or model, an output that exists, or
     when not one target can be used; OutputError when a result cannot be written; Cancelled when the user cancels.
     """
+    try:
+        return _localised(job, progress, prepare)
+    finally:
+        _kept.clear()
+
+
+def _localised(job: LocalisationJob, progress: Progress, prepare: Preparation) -> dict[str, Any]:
     targets = named_targets(job.targets)
     _check(job, targets)
     device = choose_device(job.device)
@@ -109,9 +118,28 @@ def run(
         "settings": {**localiser.provenance(), "margin_mm": _margin(job, localiser)},
         "device": str(device),
     }
+    entries = _entries(job, targets, localiser, head, portion(progress, share, 1.0))
+    if all("error" in entry for entry in entries):
+        raise InputError(f"{entries[0]['error']} (and none of the {len(entries)} scans could be used)")
+    report = {**head, "targets": entries}
+    write_report(job.output, report)
+    found = sum(bool(entry.get("found")) for entry in entries)
+    with contextlib.suppress(Cancelled):  # too late: all is written, and so it is answered
+        progress(1.0, f"found in {found} of {len(entries)} scans")
+    return report
+
+
+def _entries(
+    job: LocalisationJob,
+    targets: dict[str, Path],
+    localiser: Localiser,
+    head: dict[str, Any],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """The report's entries of all targets; the report is written after each."""
     entries: list[dict[str, Any]] = []
     for number, (name, path) in enumerate(targets.items()):
-        part = portion(progress, (1 + number) * share, (2 + number) * share)
+        part = portion(progress, number / len(targets), (number + 1) / len(targets))
         try:
             entries.append(_localise_one(job, name, path, localiser, part))
         except InputError as error:
@@ -121,14 +149,7 @@ def run(
             entries.append({"image": path.name, "error": str(error)})
             continue
         write_report(job.output, {**head, "targets": entries})
-    if all("error" in entry for entry in entries):
-        raise InputError(f"{entries[0]['error']} (and none of the {len(entries)} scans could be used)")
-    report = {**head, "targets": entries}
-    write_report(job.output, report)
-    found = sum(bool(entry.get("found")) for entry in entries)
-    with contextlib.suppress(Cancelled):  # too late: all is written, and so it is answered
-        progress(1.0, f"found in {found} of {len(entries)} scans")
-    return report
+    return entries
 
 
 def named_targets(given: Sequence[Path]) -> dict[str, Path]:
@@ -153,14 +174,27 @@ def write_report(output: Path, report: dict[str, Any]) -> None:
     write_text(output / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
-def _some_of(targets: dict[str, Path], most: int, progress: Progress) -> list[Volume]:
+def _read(path: Path, method: str, progress: Progress) -> tuple[Scan, Volume]:
+    """A scan, and as much of it as a method looks at; that of the last large one is kept until the job ends."""
+    if path in _kept:
+        return _kept[path]
+    scan = open_scan(path, portion(progress, 0.0, 0.5))
+    volume = scan.reduced(MOST_VOXELS if method == "support" else MOST_IN_SLICES, portion(progress, 0.5, 1.0))
+    if scan.whole() is None:
+        _kept.clear()
+        _kept[path] = scan, volume
+    return scan, volume
+
+
+def _some_of(targets: dict[str, Path], method: str, progress: Progress) -> list[Volume]:
     """Some of the scans, evenly spread, those that can be read. Raises InputError when there is none."""
+    most = MOST_TO_LEARN_FROM if method == "clustering" else 1
     paths, errors, volumes = list(targets.values()), [], []
     chosen = {round(place) for place in np.linspace(0, len(paths) - 1, min(most, len(paths)))}
     for number in [*sorted(chosen), *(n for n in range(len(paths)) if n not in chosen)]:
         try:
-            scan = open_scan(paths[number], portion(progress, len(volumes) / most, (len(volumes) + 1) / most))
-            volumes.append(scan.reduced(MOST_TO_LEARN_VOXELS, progress))
+            part = portion(progress, len(volumes) / most, (len(volumes) + 1) / most)
+            volumes.append(_read(paths[number], method, part)[1])
         except InputError as error:
             errors.append(str(error))
         if len(volumes) == len(chosen):
@@ -197,8 +231,7 @@ def _localise_one(
 ) -> dict[str, Any]:
     started = time.monotonic()
     progress(0.0, "reading the scan")
-    scan = open_scan(path, portion(progress, 0.0, 0.1))
-    volume = scan.reduced(MOST_VOXELS, portion(progress, 0.0, 0.1))
+    scan, volume = _read(path, job.method, portion(progress, 0.0, 0.1))
     location = localiser.locate(volume, portion(progress, 0.1, 0.95))
     margin = _margin(job, localiser)
     box = _grown(location.box, margin, volume)

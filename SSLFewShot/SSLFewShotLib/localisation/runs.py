@@ -41,7 +41,7 @@ def longest_run(values: np.ndarray, floor: float, fraction: float = _FRACTION) -
     between their medians. Where they differ by less than 0.2, all slices are taken for object when they are that
     much above the floor; otherwise there is none, and None is returned.
     """
-    smooth = ndimage.median_filter(values, min(5, 2 * (len(values) // 2) - 1 or 1), mode="nearest")
+    smooth = ndimage.median_filter(values, max(1, min(5, 2 * (len(values) // 2) - 1)), mode="nearest")
     low, high = _levels(smooth)
     if high - max(low, floor) < _LEAST_STEP:
         if high - floor < _LEAST_STEP:
