@@ -142,8 +142,8 @@ def outcome(phantom: TomogramPhantom, found: Path, cropped: Path, path: Path) ->
     return (
         f"Certainty {target['certainty']:.2f}; IoU with the known box {overlap:.3f}; error of a face "
         f"{faces.mean():.1f} voxels on average ({shares.mean():.1%} of the object's side), {faces.max():.1f} at "
-        f"most; the crop has {' × '.join(map(str, size))} voxels, {made['crop']['saved']:.1%} of the storage is saved "
-        f"(true box: {true_saving:.1%}); its voxels are {'' if same else 'NOT '}those of the tomogram."
+        f"most; the crop has {' × '.join(map(str, size))} voxels, {made['crop']['saved']:.1%} of the storage is "
+        f"saved (true box: {true_saving:.1%}); its voxels are {'' if same else 'NOT '}those of the tomogram."
     )
 
 
