@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from SSLFewShotLib.progress import Progress, ignore_progress
 
-_ALL_VOXELS = 20_000
+_PLACES_A_STEP = 12_000
+"""Voxels that a step of the descent compares, drawn anew for each; neighbours say nearly the same."""
 COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
@@ -71,12 +72,7 @@ def descended(
     half = [max(2, (n + 1) // 2) for n in size]
     nodes = F.interpolate(start[None], size=half, mode="trilinear", align_corners=True).detach().requires_grad_()
     rows = torch.nonzero(weight > 0)
-    if len(rows) > _ALL_VOXELS:
-        # Neighbours say nearly the same: every second one, as on a chessboard.
-        rows = rows[rows.sum(dim=1) % 2 == 0]
-    target = fixed[:, rows[:, 0], rows[:, 1], rows[:, 2]]
-    share = weight[rows[:, 0], rows[:, 1], rows[:, 2]]
-    share = share / share.sum()
+    generator = torch.Generator().manual_seed(0)
     last = torch.tensor([n - 1 for n in size]).clamp(min=1)
     optimiser = torch.optim.Adam([nodes], lr=0.2)
     with torch.enable_grad():
@@ -84,16 +80,26 @@ def descended(
             progress(number / iterations, "aligning the support")
             optimiser.zero_grad()
             smooth = _pooled(nodes, 2)
-            field = F.interpolate(smooth, size=list(size), mode="trilinear", align_corners=True)[0]
-            places = rows + field[:, rows[:, 0], rows[:, 1], rows[:, 2]].T
-            grid = (2 * places / last - 1).flip(1)[None, None, None]
-            found = F.grid_sample(moving[None], grid, padding_mode="border", align_corners=True)[0, :, 0, 0]
-            difference = (((found - target) ** 2).sum(dim=0) * share).sum()
+            if len(rows) > _PLACES_A_STEP:
+                places = rows[torch.randint(len(rows), (_PLACES_A_STEP,), generator=generator)]
+            else:
+                places = rows
+            target = fixed[:, places[:, 0], places[:, 1], places[:, 2]]
+            share = weight[places[:, 0], places[:, 1], places[:, 2]]
+            moved = places + _at(smooth, places / last)
+            found = _at(moving[None], moved / last).T
+            difference = (((found - target) ** 2).sum(dim=0) * share / share.sum()).sum()
             bend = sum((smooth.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4))
             (difference + stiffness * bend).backward()
             optimiser.step()
     field = F.interpolate(_pooled(nodes.detach(), 2), size=list(size), mode="trilinear", align_corners=True)
     return field[0]
+
+
+def _at(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """(1, C, K, J, I) maps at (N, 3) places (k, j, i), 0 to 1 along each axis, as (N, C)."""
+    grid = (2 * places - 1).flip(1)[None, None, None]
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=True)[0, :, 0, 0].T
 
 
 def _smoothed(field: torch.Tensor) -> torch.Tensor:
