@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813 - the name it goes by
 from command_line import files_in, patient, sslfewshot
 from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.imaging.box import Box
@@ -212,3 +213,18 @@ def test_the_worker_says_which_parameter_is_wrong(tmp_path_factory, method, para
     with pytest.raises(ProtocolError, match=said) as problem:
         handler.run(checked({"targets": ["a.nrrd"], "output": "o", **params}, handler.params), context)
     assert problem.value.code == INVALID_PARAMS
+
+
+def test_a_folder_of_tiff_slices_is_cropped_like_any_scan(tmp_path, rng):
+    stack = tmp_path / "specimen"
+    stack.mkdir()
+    voxels = rng.integers(0, 60_000, (9, 20, 30)).astype(np.uint16)
+    for number, plane in enumerate(voxels):
+        sitk.WriteImage(sitk.GetImageFromArray(plane), str(stack / f"s{number}.tif"))
+    write_roi(Box([10, 8, 4], [6, 8, 4]), tmp_path / "specimen_box.mrk.json")
+    outcome = sslfewshot("crop", stack, "--box", tmp_path, "--output", tmp_path / "o", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "cubes of 1 mm" in outcome.err
+    (entry,) = outcome.result["targets"]
+    assert entry["image"] == "specimen" and entry["crop"]["first"] == [7, 4, 2]
+    assert np.array_equal(read_volume(tmp_path / "o" / entry["cropped"]).array, voxels[2:7, 4:13, 7:14])

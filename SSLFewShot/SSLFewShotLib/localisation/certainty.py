@@ -37,7 +37,7 @@ class CertaintyLocaliser(Localiser):
 
     name = "certainty"
 
-    def __init__(self, model: SliceModel, fraction: float = 0.5):
+    def __init__(self, model: SliceModel, fraction: float = 0.35):
         if not model.angles:
             raise InputError(f"model {model.name}: of {model.method}; certainty needs one of slice-rotation")
         if not 0 < fraction < 1:

@@ -2,9 +2,9 @@
 
 Zharov, Ershov and Baumbach (2020), section 2.2, "Embeddings clustering", and section 3.1: DBSCAN (ε = 0.5) on the
 last layer's embeddings of superpixels, and a linear classifier learned from its clusters, whose AUROC is the
-control metric. The paper does not say how embeddings are scaled for ε: here each of their numbers has mean 0, and
-together they have a mean square of 1 over the sample, so that two drawn at random are about √2 apart. As in the
-paper, DBSCAN and logistic regression are scikit-learn's.
+control metric. The paper does not say how embeddings are scaled for ε: here they have mean 0 and a mean squared
+length of 4 over the sample, so that two drawn at random are about 3 apart. As in the paper, DBSCAN and logistic
+regression are scikit-learn's.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.sampling.slices import AXES
 
 WHAT = "share of object"
+_SPREAD = 2.0
+"""Root of the mean square of an embedding's length, in units of ε = 1."""
 _LEAST_AUROC = 0.75
 _SECOND = 0.2
 """Share of the largest piece's volume from which another piece counts as a second object."""
@@ -45,7 +47,7 @@ class ClusteringLocaliser(Localiser):
     name = "clustering"
 
     def __init__(
-        self, model: SliceModel, epsilon: float = 0.5, dense: float = 0.02, sample: int = 6000, seed: int = 0
+        self, model: SliceModel, epsilon: float = 0.5, dense: float = 0.05, sample: int = 6000, seed: int = 0
     ):
         if not 0 < epsilon < np.inf or not 0 < dense < 1 or sample < 200:
             raise InputError(
@@ -129,7 +131,7 @@ class ClusteringLocaliser(Localiser):
         progress(0.0, "clustering embeddings")
         self.mean_ = vectors.mean(axis=0)
         centred = vectors - self.mean_
-        self.scale_ = float(np.sqrt((centred**2).sum(axis=1).mean())) or 1.0
+        self.scale_ = float(np.sqrt((centred**2).sum(axis=1).mean())) / _SPREAD or 1.0
         scaled = self._scaled(vectors)
         least = max(5, round(self.dense * len(scaled)))
         labels = DBSCAN(eps=self.epsilon, min_samples=least).fit_predict(scaled)

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-_FRACTION = 0.5
-"""Where between the two levels the threshold lies."""
+_FRACTION = 0.35
+"""Where between the levels of background and object the threshold lies: nearer to the former, since a slice that
+shows little of the object is told less surely."""
+_BACKGROUND_AT_MOST = 0.5
+"""Where between floor and object the lower class lies at most to be background; a higher one is object, seen less
+clearly."""
 _LEAST_STEP = 0.2
 """Between the levels of object and background; less is no difference."""
-_GAP, _SECOND = 0.04, 0.25
+_GAP, _SECOND = 0.1, 0.25
 """Share of an axis that a gap in an object may have; share of the longest run from which another one counts."""
 
 
@@ -38,8 +42,9 @@ def longest_run(values: np.ndarray, floor: float, fraction: float = _FRACTION) -
     values: (N,) one a slice; floor: what a slice without any object has (chance).
 
     The values, with single outliers removed, are parted into a lower and an upper class (Otsu); the threshold lies
-    between their medians. Where they differ by less than 0.2, all slices are taken for object when they are that
-    much above the floor; otherwise there is none, and None is returned.
+    between their medians, or between floor and upper class where the lower one is too high for background. Where
+    they differ by less than 0.2, all slices are taken for object when they are that much above the floor;
+    otherwise there is none, and None is returned.
     """
     smooth = ndimage.median_filter(values, max(1, min(5, 2 * (len(values) // 2) - 1)), mode="nearest")
     low, high = _levels(smooth)
@@ -48,6 +53,8 @@ def longest_run(values: np.ndarray, floor: float, fraction: float = _FRACTION) -
             return None
         mean = float(smooth.mean())
         return Run(-0.5, len(values) - 0.5, floor, mean, floor, whole=True)
+    if low > floor + _BACKGROUND_AT_MOST * (high - floor):
+        low = floor
     threshold = low + fraction * (high - low)
     above = smooth > threshold
     above = ndimage.binary_closing(above, np.ones(1 + 2 * round(_GAP * len(values) / 2)), border_value=0) | above
