@@ -13,7 +13,7 @@ def add_prototype_settings(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `prototype_settings` reads."""
     group = parser.add_argument_group("prototypes (--spatial-weight and --all-components hold here too)")
     _add_size(group, "--window", "voxels of the model's spacing in a foreground window (default 2 2 2)")
-    _add_size(group, "--background-window", "in a background window (default 4 4 4)")
+    _add_size(group, "--background-window", "in a background window (default 3 3 3)")
     group.add_argument("--beta", type=float, metavar="B", help="above 0.5 favours the foreground (default 0.5)")
 
 
