@@ -16,8 +16,11 @@ from SSLFewShotLib.cli.shared_arguments import (
     add_command,
     add_device,
     add_json,
+    add_output,
     add_overwrite,
     add_seed,
+    add_support,
+    add_targets,
     add_worker,
     given,
     names_in,
@@ -63,17 +66,9 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "DIR/report.json; for several scans DIR/summary.csv too. A scan that cannot be used is named and left "
         f"out. {SCANS} {EXIT_CODES}",
     )
-    parser.add_argument("targets", nargs="+", type=path_in, metavar="TARGET", help="a scan, or a folder of scans")
-    parser.add_argument(
-        "--support",
-        nargs=2,
-        type=path_in,
-        action="append",
-        required=True,
-        metavar=("IMAGE", "LABELS"),
-        help="a labelled scan; may be given several times, also with different segments marked",
-    )
-    parser.add_argument("--output", type=path_in, required=True, metavar="DIR", help="folder for the results")
+    add_targets(parser)
+    add_support(parser, "also with different segments marked", required=True)
+    add_output(parser)
     parser.add_argument(
         "--method",
         default="auto",

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from SSLFewShotLib.cli.shared_arguments import EXIT_CODES, SCANS, add_command, add_overwrite, path_in
+from SSLFewShotLib.cli.shared_arguments import (
+    EXIT_CODES,
+    SCANS,
+    add_command,
+    add_output,
+    add_overwrite,
+    add_targets,
+    path_in,
+)
 from SSLFewShotLib.progress import Progress
 
 
@@ -18,7 +26,7 @@ def add_crop(commands: argparse._SubParsersAction) -> None:
         "Writes DIR/<stem>_cropped.<format> and DIR/report.json, which says what was saved. A large scan whose "
         f"voxels lie uncompressed in its file is cropped without being read as a whole. {SCANS} {EXIT_CODES}",
     )
-    parser.add_argument("targets", nargs="+", type=path_in, metavar="TARGET", help="a scan, or a folder of scans")
+    add_targets(parser)
     parser.add_argument(
         "--box",
         type=path_in,
@@ -27,7 +35,7 @@ def add_crop(commands: argparse._SubParsersAction) -> None:
         help="a Markups ROI of 3D Slicer (.mrk.json) for all scans, or a folder with <stem>_box.mrk.json for "
         "each, as `localise` writes them",
     )
-    parser.add_argument("--output", type=path_in, required=True, metavar="DIR", help="folder for the results")
+    add_output(parser)
     parser.add_argument("--margin", type=float, default=0.0, metavar="MM", help="added on every side (default 0)")
     parser.add_argument(
         "--format",

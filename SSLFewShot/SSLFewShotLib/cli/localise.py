@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from SSLFewShotLib.cli.shared_arguments import EXIT_CODES, SCANS, add_command, add_device, add_overwrite, path_in
+from SSLFewShotLib.cli.shared_arguments import (
+    EXIT_CODES,
+    SCANS,
+    add_command,
+    add_device,
+    add_output,
+    add_overwrite,
+    add_support,
+    add_targets,
+    given,
+)
 from SSLFewShotLib.progress import Progress
 
 _METHODS = ("support", "certainty", "clustering")
@@ -21,17 +31,9 @@ def add_localise(commands: argparse._SubParsersAction) -> None:
         "DIR/report.json with place, size, certainty and what a crop would save. A scan may also be a folder of "
         f"TIFF slices. {SCANS} {EXIT_CODES}",
     )
-    parser.add_argument("targets", nargs="+", type=path_in, metavar="TARGET", help="a scan, or a folder of scans")
-    parser.add_argument(
-        "--support",
-        nargs=2,
-        type=path_in,
-        action="append",
-        default=[],
-        metavar=("IMAGE", "LABELS"),
-        help="a labelled scan, whose structures are looked for; may be given several times",
-    )
-    parser.add_argument("--output", type=path_in, required=True, metavar="DIR", help="folder for the results")
+    add_targets(parser)
+    add_support(parser, "with the structures to look for")
+    add_output(parser)
     parser.add_argument(
         "--method",
         choices=_METHODS,
@@ -40,6 +42,7 @@ def add_localise(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--model",
+        type=given,
         metavar="NAME_OR_DIR",
         help="default: the first that fits the scans (certainty: of slice-rotation; clustering: of slice-order or "
         "slice-rotation; support: dense, else xavier+gvdiff)",

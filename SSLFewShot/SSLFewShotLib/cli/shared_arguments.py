@@ -24,6 +24,30 @@ def add_command(
     return parser
 
 
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """Add the scans that something is done with."""
+    parser.add_argument("targets", nargs="+", type=path_in, metavar="TARGET", help="a scan, or a folder of scans")
+
+
+def add_support(parser: argparse.ArgumentParser, more: str, required: bool = False) -> None:
+    """Add --support; more: what there is to say of it."""
+    parser.add_argument(
+        "--support",
+        nargs=2,
+        type=path_in,
+        action="append",
+        required=required,
+        default=None if required else [],
+        metavar=("IMAGE", "LABELS"),
+        help=f"a labelled scan; may be given several times, {more}",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Add --output for results."""
+    parser.add_argument("--output", type=path_in, required=True, metavar="DIR", help="folder for the results")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add --json."""
     parser.add_argument("--json", action="store_true", help="the result on standard output as JSON")
