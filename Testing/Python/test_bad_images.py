@@ -187,9 +187,8 @@ def test_scans_none_of_which_can_be_read_cannot_be_pretrained_on(tmp_path):
 
 
 def test_labels_that_are_no_labels_are_refused(scans, target, tmp_path):
-    outcome = sslfewshot(
-        "segment", target, "--support", target, target, "--output", tmp_path / "out", *BOX
-    )  # an image in place of its labels
+    another = scans / "pt_2_ct.nrrd"  # an image in place of labels
+    outcome = sslfewshot("segment", target, "--support", target, another, "--output", tmp_path / "out", *BOX)
     assert "label values from 0 to 32767 were expected" in outcome.error
 
 
