@@ -27,8 +27,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from SSLFewShotLib.imaging.box import Box
-from SSLFewShotLib.imaging.crop import crop_range
+from SSLFewShotLib.imaging.crop import CropRange, crop_range
 from SSLFewShotLib.imaging.cropped_files import write_cropped
 from SSLFewShotLib.imaging.files import write_volume
 from SSLFewShotLib.imaging.lazy import open_scan
@@ -63,7 +62,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     # In a process of its own, so that what it takes is free again.
     process = os.fork()
     if not process:
-        write_cropped(phantom, crop_range(phantom, Box.of_grid(phantom)), path, in_memory_up_to=0)
+        write_cropped(phantom, CropRange((0, 0, 0), phantom.size, phantom.size), path, in_memory_up_to=0)
         os._exit(0)
     if os.waitpid(process, 0)[1]:
         sys.exit("the tomogram could not be written")
