@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.pretext.supervoxel_picture import draw_supervoxels
 from SSLFewShotLib.sampling import kept_supervoxels
 from SSLFewShotLib.sampling.kept_supervoxels import KeptSupervoxels
 from SSLFewShotLib.sampling.preparation import PreparedScan
@@ -103,6 +105,17 @@ def test_neighbours_share_a_face():
     assert neighbours_of(regions, 1).tolist() == [2, 3]
     assert neighbours_of(regions, 4).tolist() == [2, 3]
     assert neighbours_of(regions, 9).tolist() == []
+
+
+def test_supervoxels_are_drawn_on_three_planes(tmp_path):
+    scan = a_scan((12, 20, 22), (4.0, 4.0, 8.0))
+    regions = make_generator("slic", 16000.0)(scan)
+    draw_supervoxels(scan, regions, tmp_path / "supervoxels.png")
+    with_edges = imread(tmp_path / "supervoxels.png")
+    assert with_edges.shape[1] > 2 * with_edges.shape[0]
+    draw_supervoxels(scan, (regions > 0).astype(np.int32), tmp_path / "one.png")
+    red = [((i[..., 0] > 0.9) & (i[..., 2] < 0.3)).sum() for i in (with_edges, imread(tmp_path / "one.png"))]
+    assert red[0] > 1.5 * red[1] > 0
 
 
 # Kept on disk

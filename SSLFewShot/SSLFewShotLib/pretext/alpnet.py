@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from SSLFewShotLib.networks.alp import SCALE, THRESHOLD, Prototypes, dice_loss, 
 from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.pretext.dense import DIMENSION, FEATURES, dense_preparation
 from SSLFewShotLib.pretext.labelled_regions import LabelledRegions
+from SSLFewShotLib.pretext.supervoxel_picture import draw_supervoxels
 from SSLFewShotLib.pretext.task import Batch, PretextTask
 from SSLFewShotLib.sampling.batch import ScanBatch
 from SSLFewShotLib.sampling.contrast import changed_contrast
@@ -96,6 +98,12 @@ class Alpnet(PretextTask):
     def use_labels(self, cases: Sequence[Case]) -> None:
         """From now on the regions are the structures of labelled scans, and pairs are of two patients."""
         self._source = LabelledRegions(cases)
+
+    def draw_example(self, scan: PreparedScan, folder: Path) -> None:
+        """supervoxels.png, or labels.png: the regions on three planes."""
+        name = "labels.png" if isinstance(self._source, LabelledRegions) else "supervoxels.png"
+        if not (folder / name).exists():
+            draw_supervoxels(scan, self._regions(scan).numpy(), folder / name)
 
     def modules(self) -> nn.ModuleDict:
         return nn.ModuleDict({"unet": self.network})

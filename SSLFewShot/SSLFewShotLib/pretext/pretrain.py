@@ -67,7 +67,7 @@ def pretrain(
 ) -> ModelCard | None:
     """Pretrain `method` on the scans below `folder` and write a model to `output`.
 
-    While it runs, `<output>.training` holds checkpoint, loss.csv and loss.png; it is removed when the model is
+    While it runs, `<output>.training` holds checkpoint, loss.csv, loss.png (alpnet: supervoxels.png too); it is removed when the model is
     complete. One scan in twenty is held out (when there are at least ten), and the task's control metric on it
     is written to the card beside its chance level. `on_row` is called after each new row of the loss curve.
 
@@ -113,7 +113,7 @@ def pretrain(
         if processes.leads and work.exists() and not resume:
             shutil.rmtree(work)
         training = trainer.run(
-            resume, portion(progress, 0.0, 0.98), lambda state: _report(work, state, method), on_row
+            resume, portion(progress, 0.0, 0.98), lambda state: _report(work, state, task, pool), on_row
         )
         if not processes.leads:
             return None
@@ -223,8 +223,8 @@ def _fingerprint(paths: Sequence[Path]) -> str:
     return hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()[:16]
 
 
-def _report(work: Path, training: Training, method: str) -> None:
-    """The curve so far, as loss.csv and loss.png."""
+def _report(work: Path, training: Training, task: PretextTask, pool: ScanPool) -> None:
+    """The curve so far, as loss.csv and loss.png, and what the task has to show of its first scan."""
     if not training.rows:
         return
     text = io.StringIO()
@@ -232,7 +232,9 @@ def _report(work: Path, training: Training, method: str) -> None:
     writer.writeheader()
     writer.writerows(training.rows)
     write_text(work / "loss.csv", text.getvalue())
-    draw_loss_curve(training.rows, work / "loss.png", method)
+    draw_loss_curve(training.rows, work / "loss.png", task.name)
+    if (first := pool.get(pool.paths[0])) is not None:
+        task.draw_example(first, work)
 
 
 def _card(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.cases import Case
 from SSLFewShotLib.sampling.batch import ScanBatch
-from SSLFewShotLib.sampling.preparation import Preparation
+from SSLFewShotLib.sampling.preparation import Preparation, PreparedScan
 
 Batch = dict[str, torch.Tensor]
 
@@ -59,6 +60,9 @@ class PretextTask(ABC):
     def use_labels(self, cases: Sequence[Case]) -> None:
         """Learn from these labelled scans. Raises InputError where the task knows no labels."""
         raise InputError(f"method '{self.name}' learns from scans without labels only; choose alpnet, or no cases")
+
+    def draw_example(self, scan: PreparedScan, folder: Path) -> None:  # noqa: B027 - few tasks have one
+        """Leave a picture in the training's folder of what is learned from, where the task has one."""
 
     @abstractmethod
     def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:
