@@ -21,8 +21,8 @@ def read_support(
 ) -> SupportSet:
     """Read (image, labels) files; labels on another grid are resampled to the image, with a warning.
 
-    Raises InputError when a file is unusable or given as both, image and labels do not overlap in space, or nothing
-    is marked.
+    Raises InputError when a file is unusable or given as both, image and labels do not overlap in space, or
+    nothing is marked.
     """
     read: list[tuple[Volume, LabelMap]] = []
     for number, (image, labels) in enumerate(pairs):
