@@ -33,6 +33,15 @@ def test_they_are_slicers_own(surfaces_made, smoothing):
         assert np.array_equal(ours, theirs)
 
 
+def test_they_appear_all_at_once(surfaces_made):
+    # Slicer's views leave out for good a segment whose surface comes before those of the others.
+    node = add_segmentation(blobs(), names=NAMES)
+    kind = "Closed surface"
+    for _ in surfaces_made(node):
+        assert not node.GetSegmentation().ContainsRepresentation(kind)
+    assert node.GetSegmentation().ContainsRepresentation(kind)
+
+
 def test_those_that_are_there_are_left_alone(surfaces_made):
     node = add_segmentation(blobs(), names=NAMES)
     node.CreateClosedSurfaceRepresentation()

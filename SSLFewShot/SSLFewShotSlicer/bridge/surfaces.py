@@ -35,6 +35,7 @@ def surfaces_made(node) -> Iterator[None]:
     ]
     settings = {name: contents.GetConversionParameter(name) for name in names}
     source = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    made = {}
     # Smoothed together, segments can only be converted together.
     if contents.GetSourceRepresentationName() == source and settings[names[-1]] in ("", "0"):
         for name, value in settings.items():
@@ -43,8 +44,18 @@ def surfaces_made(node) -> Iterator[None]:
         for segment_id in contents.GetSegmentIDs():
             segment = contents.GetSegment(segment_id)
             if segment is not None and segment.GetRepresentation(_kind()) is None:
-                rule.Convert(segment)
+                # In a segment beside it: views take a segmentation of which some segments have surfaces for whole.
+                copy = slicer.vtkSegment()
+                copy.SetLabelValue(segment.GetLabelValue())
+                copy.AddRepresentation(source, segment.GetRepresentation(source))
+                rule.Convert(copy)
+                made[segment_id] = copy.GetRepresentation(source), copy.GetRepresentation(_kind())
                 yield
+    for segment_id, (labelmap, surface) in made.items():
+        segment = contents.GetSegment(segment_id)
+        # One that was painted on in between is converted anew.
+        if segment is not None and surface is not None and segment.GetRepresentation(source) is labelmap:
+            segment.AddRepresentation(_kind(), surface)
     node.CreateClosedSurfaceRepresentation()
 
 
