@@ -9,7 +9,7 @@ from SSLFewShotSlicer.durations import in_words
 from SSLFewShotSlicer.job_display import JobDisplay
 from SSLFewShotSlicer.localising import KINDS, METHODS, LocaliseRequest, localising
 from SSLFewShotSlicer.parameters import supports_of, targets_of
-from SSLFewShotSlicer.section import Section, show_widget
+from SSLFewShotSlicer.section import Section, show_entries, show_widget
 from SSLFewShotSlicer.translation import _
 
 TARGET_LINK = "target"
@@ -28,7 +28,6 @@ class LocaliseSection(Section):
         self.located = []
         self._cropped = []
         self._filling = False
-        self._offered = None
         self._observed = None
         self.display = JobDisplay(self, ui.localiseProgress, ui.localiseStatus, ui.localiseCancelButton)
         ui.localiseMethodSelector.connect("currentIndexChanged(int)", self._on_method)
@@ -212,18 +211,15 @@ class LocaliseSection(Section):
         slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *centre)
 
     def _fill_methods(self):
-        selector, chosen = self.ui.localiseMethodSelector, self.parameters.localise_method
+        chosen = self.parameters.localise_method
         kinds = {card.get("method") for card in self.panel.models.cards}
         offered = [
-            name for name in METHODS if name not in KINDS or name == chosen or kinds.intersection(KINDS[name])
+            (name, _(title))
+            for name, title in METHODS.items()
+            if name not in KINDS or name == chosen or kinds.intersection(KINDS[name])
         ]
         self._filling = True
-        if offered != self._offered:
-            self._offered = offered
-            selector.clear()
-            for name in offered:
-                selector.addItem(_(METHODS[name]), name)
-        selector.currentIndex = max(0, selector.findData(chosen))
+        show_entries(self.ui.localiseMethodSelector, offered, chosen)
         self._filling = False
 
     def _on_method(self, _index):

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-from SSLFewShotSlicer.section import PanelPart
+from SSLFewShotSlicer.section import PanelPart, show_entries
 from SSLFewShotSlicer.translation import _
 
 Method = namedtuple("Method", "title help kinds")
@@ -36,7 +36,6 @@ class MethodChoice(PanelPart):
         super().__init__(panel)
         self._cards = []
         self._filling = False
-        self._offered = None
         self.ui.methodSelector.connect("currentIndexChanged(int)", self._on_method)
         self.ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
 
@@ -72,17 +71,8 @@ class MethodChoice(PanelPart):
         if parameters.model not in [name for name, _title in models]:
             models.append((parameters.model, parameters.model))
         self._filling = True
-        if self._offered != (methods, models):
-            self._offered = methods, models
-            for selector, entries in ((self.ui.methodSelector, methods), (self.ui.modelSelector, models)):
-                selector.clear()
-                for name, title in entries:
-                    selector.addItem(title, name)
-        for selector, chosen in (
-            (self.ui.methodSelector, parameters.method),
-            (self.ui.modelSelector, parameters.model),
-        ):
-            selector.currentIndex = max(0, selector.findData(chosen))
+        show_entries(self.ui.methodSelector, methods, parameters.method)
+        show_entries(self.ui.modelSelector, models, parameters.model)
         self._filling = False
         self.ui.methodHint.text = self._hint()
 

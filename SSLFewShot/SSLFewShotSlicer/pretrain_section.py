@@ -8,7 +8,7 @@ import slicer
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer.jobs import explained
 from SSLFewShotSlicer.parameters import folder_of
-from SSLFewShotSlicer.section import Section
+from SSLFewShotSlicer.section import Section, show_entries
 from SSLFewShotSlicer.training_list import TrainingList
 from SSLFewShotSlicer.translation import _
 from SSLFewShotSlicer.worker_session import custom_command
@@ -33,7 +33,6 @@ class PretrainSection(Section):
     def set_up(self):
         ui = self.ui
         self._filling = False
-        self._offered = None
         self.fill_devices([])
         self.jobs = TrainingList(self)
         ui.pretrainMethodSelector.connect("currentIndexChanged(int)", self._on_choice)
@@ -45,7 +44,10 @@ class PretrainSection(Section):
     def refresh(self):
         parameters, ui = self.parameters, self.ui
         self._filling = True
-        self._fill_methods()
+        known = (self.session.info or {}).get("pretexts", METHODS)
+        chosen = parameters.pretrain_method
+        offered = [(name, _(title)) for name, title in METHODS.items() if name in known or name == chosen]
+        show_entries(ui.pretrainMethodSelector, offered, chosen)
         ui.pretrainUnitSelector.currentIndex = 1 if parameters.pretrain_unit == "iterations" else 0
         self._filling = False
         self.show_folder(ui.pretrainFolderEdit, "pretrain_folder")
@@ -109,17 +111,6 @@ class PretrainSection(Section):
             "device": str(self.ui.pretrainDeviceSelector.currentData or "") or self.panel.device(),
             "keep_running": parameters.keep_running,
         }
-
-    def _fill_methods(self):
-        selector, chosen = self.ui.pretrainMethodSelector, self.parameters.pretrain_method
-        known = (self.session.info or {}).get("pretexts", METHODS)
-        offered = [name for name in METHODS if name in known or name == chosen]
-        if offered != self._offered:
-            self._offered = offered
-            selector.clear()
-            for name in offered:
-                selector.addItem(_(METHODS[name]), name)
-        selector.currentIndex = max(0, selector.findData(chosen))
 
     def _on_choice(self, _index):
         if self._filling or self.parameters is None:

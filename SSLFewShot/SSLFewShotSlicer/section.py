@@ -41,6 +41,15 @@ def show_widget(widget, shown):
         widget.visible = shown
 
 
+def show_entries(selector, entries, chosen):
+    """Let a combo box offer [(data, title)] and show the one with the chosen data, else the first."""
+    if [(selector.itemData(n), selector.itemText(n)) for n in range(selector.count)] != entries:
+        selector.clear()
+        for data, title in entries:
+            selector.addItem(title, data)
+    selector.currentIndex = max(0, selector.findData(chosen))
+
+
 def _row_height(table):
     return qt.QFontMetrics(table.font).height() + 8
 

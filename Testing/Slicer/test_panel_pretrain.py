@@ -2,7 +2,7 @@
 
 import pytest
 
-from panel_scene import add_scan, needs_worker, wait
+from panel_scene import add_scan, needs_worker, start_training, wait
 
 pytestmark = needs_worker
 
@@ -63,13 +63,7 @@ def test_a_name_that_no_model_may_have_is_told(panel, host, scans):
 
 
 def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
-    panel.ui.pretrainFolderEdit.currentPath = str(scans)
-    panel.ui.pretrainNameEdit.text = "blobs"
-    panel.parameters.pretrain_method = "reg2d"
-    panel.parameters.pretrain_unit = "iterations"
-    panel.parameters.pretrain_amount = 100000
-    host.process(0.1)
-    panel.ui.startPretrainButton.click()
+    start_training(panel, host, scans, "blobs", 100000)
     wait(host, lambda: panel.pretrain.message.kind is not None)
     assert panel.pretrain.message.kind == "success", panel.pretrain.message.text
     wait(host, lambda: state(panel) == "running", 30)
@@ -89,13 +83,7 @@ def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
 
 
 def test_a_short_training_ends_as_a_model_in_the_list(panel, host, scans):
-    panel.ui.pretrainFolderEdit.currentPath = str(scans)
-    panel.ui.pretrainNameEdit.text = "short"
-    panel.parameters.pretrain_method = "reg2d"
-    panel.parameters.pretrain_unit = "iterations"
-    panel.parameters.pretrain_amount = 3
-    host.process(0.1)
-    panel.ui.startPretrainButton.click()
+    start_training(panel, host, scans, "short", 3)
     wait(host, lambda: state(panel) == "done", 90)
     assert "100 %" in panel.ui.jobsTable.item(0, 2).text()
     wait(host, lambda: "short" in [card["name"] for card in panel.models.cards], 20)

@@ -6,7 +6,18 @@ import sys
 
 import pytest
 
-from panel_scene import add_case, add_scan, apply, choose, dice, mask_of, needs_worker, nodes, wait
+from panel_scene import (
+    add_case,
+    add_scan,
+    apply,
+    choose,
+    dice,
+    mask_of,
+    needs_worker,
+    nodes,
+    start_training,
+    wait,
+)
 
 pytestmark = [needs_worker, pytest.mark.skipif(os.name == "nt", reason="the command is a shell script")]
 
@@ -83,13 +94,7 @@ def test_a_training_there_takes_its_scans_and_puts_its_model_there(panel, host, 
         volume, _ = add_scan(f"scan {number}", (number, 0, 0))
         slicer.util.exportNode(volume, str(scans / f"scan_{number}.nrrd"), {})
     panel.ui.pretrainSection.collapsed = False
-    panel.ui.pretrainFolderEdit.currentPath = str(tmp_path / "only there")
-    panel.ui.pretrainNameEdit.text = "there"
-    panel.parameters.pretrain_method = "reg2d"
-    panel.parameters.pretrain_unit = "iterations"
-    panel.parameters.pretrain_amount = 3
-    host.process(0.1)
-    panel.ui.startPretrainButton.click()
+    start_training(panel, host, tmp_path / "only there", "there", 3)
     wait(host, lambda: panel.pretrain.message.kind is not None)
     assert "only there: a folder of scans was expected" in panel.pretrain.message.text, "the worker has looked"
     panel.ui.pretrainFolderEdit.currentPath = str(scans)

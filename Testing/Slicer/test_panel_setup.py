@@ -54,10 +54,10 @@ def test_nothing_that_needs_the_packages_can_be_clicked_before_they_are_there(pa
     ui = panel.ui
     buttons = [ui.applyButton, ui.compareButton, ui.coloursButton, ui.similarButton, ui.fittingModelButton]
     buttons += [ui.importModelButton, ui.refreshModelsButton, ui.startPretrainButton, ui.refreshDevicesButton]
-    buttons += [ui.restartWorkerButton]
+    buttons += [ui.restartWorkerButton, ui.localiseButton]
     for button in buttons:
         assert not button.enabled and button.toolTip == "Install what is missing first, in Setup", button.name
-    assert panel.session.info is None, "nothing was started"
+    assert not panel.session.jobs, "nothing was asked of the background process"
     ui.installButton.click()
     host.process(0.1)
     for button in buttons:
