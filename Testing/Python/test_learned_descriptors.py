@@ -91,7 +91,7 @@ def test_weights_that_do_not_fit_their_card_are_refused(tmp_path):
         {**tensors, "axial/more": tensors[name]},
     ):
         with pytest.raises(InputError, match="weights and card do not fit"):
-            descriptor_from_model(read, wrong)
+            descriptor_from_model(read, wrong, torso())
 
 
 @pytest.mark.parametrize("architecture, branches", [("U-Net", ["axial"]), ("D2D", ["upside-down"])])
@@ -100,7 +100,7 @@ def test_a_model_of_a_kind_that_describes_nothing_is_refused(tmp_path, architect
     read, tensors = saved(tmp_path, architecture=kind)
     tensors = {key.replace("axial/", f"{branches[0]}/"): tensor for key, tensor in tensors.items()}
     with pytest.raises(InputError, match="reg2d-test"):
-        descriptor_from_model(read, tensors)
+        descriptor_from_model(read, tensors, torso())
 
 
 @pytest.mark.parametrize("name", TRAINING_FREE)

@@ -118,7 +118,11 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         "While it runs, MODEL_DIR.training holds its checkpoint and loss curve. A scan that cannot be read is "
         f"named and skipped. {SCANS} {EXIT_CODES}",
     )
-    parser.add_argument("folder", type=path_in, metavar="FOLDER", help="with scans, in sub-folders too")
+    scans = parser.add_mutually_exclusive_group(required=True)
+    scans.add_argument("folder", type=path_in, nargs="?", metavar="FOLDER", help="with scans, in sub-folders too")
+    scans.add_argument(
+        "--synthetic", action="store_true", help="no scans at all: random shapes (dense), a model for any modality"
+    )
     parser.add_argument("--method", default="heatmap", help=PRETRAINING)
     parser.add_argument(
         "--output",

@@ -71,7 +71,7 @@ def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         schedule=arguments.schedule,
         seed=arguments.seed,
     )
-    name = arguments.folder.resolve().name
+    name = arguments.folder.resolve().name if arguments.folder else "synthetic"
     modality = arguments.modality.upper() if arguments.modality else None
     source = PretrainingSource(name, arguments.data_source, arguments.data_licence, modality)
     extent = None if arguments.extent_mm is None else Extent("mm", arguments.extent_mm)

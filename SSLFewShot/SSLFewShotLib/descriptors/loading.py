@@ -48,7 +48,7 @@ def load_descriptor(
             entry = (store or ModelStore()).find(str(name))
         except UnknownModelError as error:
             raise InputError(f"{error}; {', '.join(TRAINING_FREE)} need no model") from None
-        return descriptor_from_model(*load_model(entry.folder), device)
+        return descriptor_from_model(*load_model(entry.folder), like, device)
     extent = extent or Extent.suited_to(like)
     intensity = Intensity.for_modality(modality_of(like))
     if name == "gvdiff":
@@ -71,9 +71,14 @@ def joined_names(name: str | Path) -> list[str]:
     return parts
 
 
-def descriptor_from_model(card: ModelCard, tensors: dict, device: torch.device | str = "cpu") -> Descriptor:
-    """Make the descriptor that a model's card describes. Raises InputError when weights and card do not fit."""
-    extent = Extent(card.extent["unit"], float(card.extent.get("scale", 1.0)))
+def descriptor_from_model(
+    card: ModelCard, tensors: dict, like: Volume, device: torch.device | str = "cpu"
+) -> Descriptor:
+    """Make the descriptor that a model's card describes, for scans like this one.
+
+    Raises InputError when weights and card do not fit.
+    """
+    extent = Extent(card.extent["unit"], float(card.extent.get("scale", 1.0))).settled(like)
     intensity = Intensity.from_dict(card.preprocessing["intensity"])
     modality = card.preprocessing["modality"]
     provenance = {"method": card.method, "sha256": card.weights["sha256"], "made_by": card.versions["sslfewshot"]}

@@ -13,6 +13,7 @@ import torch
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.cases import Case, find_cases, select_cases
 from SSLFewShotLib.models import ModelCard, ModelStore, load_model
+from SSLFewShotLib.pretext.methods import options_of
 from SSLFewShotLib.pretext.task import PretextTask
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
@@ -61,10 +62,11 @@ class Beginning:
             ) from error
 
 
-def begun_options(options: Mapping[str, Any] | None, begun: Beginning | None) -> dict[str, Any]:
+def begun_options(method: str, options: Mapping[str, Any] | None, begun: Beginning | None) -> dict[str, Any]:
     """The options of a training, with those of the model that it starts from where they are left open."""
     kept = {} if begun is None else begun.card.training["settings"]
-    return {**{name: kept[name] for name in _KEPT_OPTIONS if name in kept}, **(options or {})}
+    names = [name for name in _KEPT_OPTIONS if name in kept and name in options_of(method)]
+    return {**{name: kept[name] for name in names}, **(options or {})}
 
 
 def labelled_cases(folder: Path, ids: Sequence[str]) -> list[Case]:

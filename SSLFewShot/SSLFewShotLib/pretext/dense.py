@@ -21,6 +21,7 @@ from SSLFewShotLib.sampling.contrast import changed_contrast
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import Preparation, PreparedScan
+from SSLFewShotLib.sampling.synthetic import STRONGLY_CHANGED, SyntheticScan
 from SSLFewShotLib.sampling.views import Deformation, View, sampled
 
 STEP = 1 / 30
@@ -93,8 +94,8 @@ class Dense(PretextTask):
             scan = volumes.scans[int(which[0])]
             one = View.drawn(CROP, centre, self.deformation, rng)
             other = View.drawn(CROP, centre + rng.uniform(-_JITTER, _JITTER, 3), self.deformation, rng)
-            firsts.append(self._changed(one.read(scan), rng))
-            seconds.append(self._changed(other.read(scan), rng))
+            firsts.append(self._seen(scan, one, rng))
+            seconds.append(self._seen(scan, other, rng, second=True))
             sources, pair = _corresponding(scan, one, other, rng)
             points.append(pair)
             places.append(sources)
@@ -130,10 +131,15 @@ class Dense(PretextTask):
             "batch_size": self.batch_size,
         }
 
-    def _changed(self, values: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def _seen(
+        self, scan: PreparedScan, view: View, rng: np.random.Generator, second: bool = False
+    ) -> torch.Tensor:
+        """(k, j, i) what a view shows, its contrast changed; second: of a synthetic scan it may be another one."""
+        if isinstance(scan, SyntheticScan):
+            return scan.painted(view, rng, strongly=second and rng.random() < STRONGLY_CHANGED)
         # Grey values of a CT mean something, those of others differ from scanner to scanner.
         strength = 0.7 if self.preparation.intensity.kind == "window" else 1.5
-        return changed_contrast(values, rng, strength)
+        return changed_contrast(view.read(scan), rng, strength)
 
 
 def _corresponding(

@@ -23,6 +23,11 @@ METHODS: dict[str, type[PretextTask]] = {
 }
 
 
+def options_of(method: str) -> list[str]:
+    """The names of a method's own settings, beyond extent, intensity and batch size."""
+    return list(inspect.signature(METHODS[method]).parameters)[3:]
+
+
 def make_task(
     method: str,
     extent: Extent,
@@ -42,7 +47,7 @@ def make_task(
         batch_size = METHODS[method].usual_batch
     if batch_size < 1:
         raise InputError(f"batch size {batch_size}: at least 1 was expected")
-    known = list(inspect.signature(METHODS[method]).parameters)[3:]
+    known = options_of(method)
     unknown = [name for name in options or {} if name not in known]
     if unknown:
         there = ", ".join(known) or "none"

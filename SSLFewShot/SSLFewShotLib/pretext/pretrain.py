@@ -29,6 +29,7 @@ from SSLFewShotLib.pretext.distributed import joined
 from SSLFewShotLib.pretext.loss_curve import draw_loss_curve
 from SSLFewShotLib.pretext.methods import make_task
 from SSLFewShotLib.pretext.pool import ScanPool
+from SSLFewShotLib.pretext.synthetic_pool import SyntheticPool
 from SSLFewShotLib.pretext.task import PretextTask
 from SSLFewShotLib.pretext.trainer import Trainer, TrainerSettings, Training
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
@@ -48,8 +49,11 @@ class PretrainingSource:
     modality: str | None = None
 
 
+SYNTHETIC = PretrainingSource("synthetic scans", "random shapes with random contrasts, drawn anew", "no data")
+
+
 def pretrain(
-    folder: Path,
+    folder: Path | None,
     method: str,
     output: Path,
     settings: TrainerSettings,
@@ -65,7 +69,7 @@ def pretrain(
     start: str | Path | None = None,
     labelled: Sequence[str] | None = None,
 ) -> ModelCard | None:
-    """Pretrain `method` on the scans below `folder` and write a model to `output`.
+    """Pretrain `method` on the scans below `folder`, None for synthetic ones, and write a model to `output`.
 
     While it runs, `<output>.training` holds checkpoint, loss.csv and loss.png (alpnet: supervoxels.png too); it
     is removed when the model is complete. One scan in twenty is held out (when there are at least ten), and the
@@ -84,24 +88,32 @@ def pretrain(
     work = output.with_name(output.name + ".training")
     _check_output(output, work, resume, overwrite)
     begun = None if start is None else Beginning.read(start)
-    cases = None if labelled is None else labelled_cases(folder, labelled)
-    paths = find_scans(folder) if cases is None else [case.image for case in cases]
-    first = _first_readable(paths)
-    modality = (source.modality if source else None) or modality_of(first)
-    source = source or PretrainingSource(Path(folder).resolve().name)
-    intensity = Intensity.for_modality(modality)
-    if begun is not None:
-        modality, extent, intensity = begun.modality, begun.extent, begun.intensity
-    extent = extent or Extent.suited_to(first)
+    if folder is None:
+        _check_synthetic(method, extent, start, labelled)
+        cases, paths, source, modality = None, [], SYNTHETIC, "any"
+        extent, intensity = Extent("suited", 1.0), Intensity.for_modality(modality)
+    else:
+        cases = None if labelled is None else labelled_cases(folder, labelled)
+        paths = find_scans(folder) if cases is None else [case.image for case in cases]
+        first = _first_readable(paths)
+        modality = (source.modality if source else None) or modality_of(first)
+        source = source or PretrainingSource(Path(folder).resolve().name)
+        intensity = Intensity.for_modality(modality)
+        if begun is not None:
+            modality = modality if begun.modality == "any" else begun.modality
+            extent, intensity = begun.extent.settled(first), begun.intensity
+        extent = extent or Extent.suited_to(first)
     with joined(choose_device(device)) as (processes, device):
-        task = seeded_task(method, extent, intensity, batch_size, settings.seed, begun_options(options, begun))
+        task = seeded_task(
+            method, extent, intensity, batch_size, settings.seed, begun_options(method, options, begun)
+        )
         extent = task.preparation.extent
         if begun is not None:
             begun.load_into(task)
         if cases is not None:
             task.use_labels(cases)
         train_paths, held_out = split_held_out(paths)
-        pool = ScanPool(train_paths, task.preparation)
+        pool = SyntheticPool() if folder is None else ScanPool(train_paths, task.preparation)
         identity = {
             "batch_size": task.batch_size,
             "extent": [extent.unit, extent.scale],
@@ -119,12 +131,14 @@ def pretrain(
         if not processes.leads:
             return None
         progress(0.98, "measuring the control metric on held-out scans")
-        metrics = control_metric(task, ScanPool(held_out, task.preparation), device)
+        tests = pool if folder is None else ScanPool(held_out, task.preparation)
+        metrics = control_metric(task, tests, device)
+        drawn = settings.scans_at_once * -(-training.iteration // settings.refresh_every)
         data = {
             "name": source.name,
             "source": source.source,
             "licence": source.licence,
-            "scans": len(train_paths) - len(pool.skipped),
+            "scans": drawn if folder is None else len(train_paths) - len(pool.skipped),
         }
         if cases is not None:
             data["name"] += f", labels of {', '.join(case.id for case in cases)}"
@@ -159,7 +173,7 @@ def split_held_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return [path for path in paths if path not in held_out], held_out
 
 
-def control_metric(task: PretextTask, pool: ScanPool, device: torch.device) -> dict[str, Any]:
+def control_metric(task: PretextTask, pool: ScanPool | SyntheticPool, device: torch.device) -> dict[str, Any]:
     """The task's metric on scans that it was not trained on, at full difficulty, and its chance level.
 
     Nothing when not one of them can be read, of which the pool has warned: the training was not in vain.
@@ -209,6 +223,15 @@ def _check_output(output: Path, work: Path, resume: bool, overwrite: bool) -> No
         )
 
 
+def _check_synthetic(method: str, *settings: Any) -> None:
+    if method != "dense":
+        raise InputError(f"{method}: there are synthetic scans for dense only; give a folder of scans")
+    if any(setting is not None for setting in settings):
+        raise InputError(
+            "synthetic scans have neither size nor labels, and are for a beginning; leave such options out"
+        )
+
+
 def _first_readable(paths: Sequence[Path]) -> Volume:
     reasons = []
     for path in paths:
@@ -224,7 +247,7 @@ def _fingerprint(paths: Sequence[Path]) -> str:
     return hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()[:16]
 
 
-def _report(work: Path, training: Training, task: PretextTask, pool: ScanPool) -> None:
+def _report(work: Path, training: Training, task: PretextTask, pool: ScanPool | SyntheticPool) -> None:
     """The curve so far, as loss.csv and loss.png, and what the task has to show of its first scan."""
     if not training.rows:
         return
@@ -234,7 +257,7 @@ def _report(work: Path, training: Training, task: PretextTask, pool: ScanPool) -
     writer.writerows(training.rows)
     write_text(work / "loss.csv", text.getvalue())
     draw_loss_curve(training.rows, work / "loss.png", task.name)
-    if (first := pool.get(pool.paths[0])) is not None:
+    if pool.paths and (first := pool.get(pool.paths[0])) is not None:
         task.draw_example(first, work)
 
 
@@ -250,13 +273,14 @@ def _card(
 ) -> ModelCard:
     """every: the data of all trainings that led here, this one's last."""
     data = every[-1]
+    kind = "synthetic" if isinstance(trainer.pool, SyntheticPool) else "unlabelled"
     modules = task.descriptor_modules()
     settings = {key: value for key, value in trainer.identity.items() if value is not None and key != "scans"}
     place = trainer.device.type + (f" × {trainer.processes.count}" if trainer.processes.count > 1 else "")
     return ModelCard(
         name=name,
         title=f"{task.name.upper()} descriptor, {data['name']}",
-        description=f"Self-supervised {task.name} pretraining on {data['scans']} unlabelled scans ({modality}).",
+        description=f"Self-supervised {task.name} pretraining on {data['scans']} {kind} scans ({modality}).",
         method=task.name,
         architecture={
             "name": task.architecture,

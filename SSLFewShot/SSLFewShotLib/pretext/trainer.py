@@ -20,6 +20,7 @@ from SSLFewShotLib.pretext.checkpoint import load_checkpoint, save_checkpoint
 from SSLFewShotLib.pretext.distributed import Processes
 from SSLFewShotLib.pretext.interruption import interrupts_held
 from SSLFewShotLib.pretext.pool import ScanPool
+from SSLFewShotLib.pretext.synthetic_pool import SyntheticPool
 from SSLFewShotLib.pretext.task import Batch, PretextTask
 from SSLFewShotLib.progress import Progress, ignore_progress
 
@@ -130,7 +131,7 @@ class Trainer:
     def __init__(
         self,
         task: PretextTask,
-        pool: ScanPool,
+        pool: ScanPool | SyntheticPool,
         settings: TrainerSettings,
         folder: Path,
         device: torch.device,

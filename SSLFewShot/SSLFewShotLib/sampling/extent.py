@@ -21,15 +21,17 @@ class Extent:
 
     The paper (Blendowski et al. 2019, section 2.1) normalises every image axis to [-1, 1], so that one
     unit is half the scan's side: unit "normalised". That only makes sense for scans that are cropped
-    alike; with unit "mm", one unit is `scale` millimetres along every axis, whatever the field of view.
+    alike; with unit "mm", one unit is `scale` millimetres along every axis, whatever the field of view. Unit
+    "suited" is for models that were made for no size: what `suited_to` gives for the scan, and for all scans of a
+    job what it gives for the first one (`settled`).
     """
 
     unit: str = "mm"
     scale: float = 120.0
 
     def __post_init__(self) -> None:
-        if self.unit not in ("mm", "normalised"):
-            raise InputError(f"extent unit '{self.unit}': 'mm' or 'normalised' was expected")
+        if self.unit not in ("mm", "normalised", "suited"):
+            raise InputError(f"extent unit '{self.unit}': 'mm', 'normalised' or 'suited' was expected")
         if not 0 < self.scale < 1e4:
             raise InputError(f"extent of {self.scale} mm a unit: a length between 0 and 10000 mm was expected")
 
@@ -37,9 +39,20 @@ class Extent:
     def suited_to(cls, volume: Volume) -> Extent:
         """The unit for scans like this one: 120 mm, or 3/4 of the (geometric) mean side of a smaller scan."""
         corners = volume.corners()
-        side = float(np.exp(np.log(corners.max(axis=0) - corners.min(axis=0)).mean()))
-        return cls("mm", float(f"{min(LARGE_BODY_UNIT, SMALL_SCAN_UNIT * side):.2g}"))
+        return cls("mm", _suited_mm(corners.max(axis=0) - corners.min(axis=0)))
+
+    def settled(self, like: Volume) -> Extent:
+        """The extent of a job whose first scan is `like`."""
+        return Extent.suited_to(like) if self.unit == "suited" else self
 
     def unit_mm(self, side: np.ndarray) -> np.ndarray:
         """(3,) mm of one unit along L, P, S for a scan whose box has the `side` lengths (3,) mm."""
-        return np.full(3, self.scale) if self.unit == "mm" else np.asarray(side, dtype=np.float64) / 2
+        if self.unit == "normalised":
+            return np.asarray(side, dtype=np.float64) / 2
+        return np.full(3, self.scale if self.unit == "mm" else _suited_mm(np.asarray(side)))
+
+
+def _suited_mm(side: np.ndarray) -> float:
+    """mm a unit for scans whose box has the `side` lengths (3,) mm, two digits."""
+    mean = float(np.exp(np.log(side).mean()))
+    return float(f"{min(LARGE_BODY_UNIT, SMALL_SCAN_UNIT * mean):.2g}")

@@ -35,7 +35,10 @@ _WITH_MODEL: dict[str, type[Segmenter]] = {
 
 
 def fitting_models(volume: Volume, store: ModelStore | None = None) -> list[ModelCard]:
-    """The models made for this scan's modality and size, the best method first, the user's own before bundled."""
+    """The models made for this scan's modality and size, then those for any modality.
+
+    Among them the user's own come before bundled ones, and then the best method first.
+    """
     unit = Extent.suited_to(volume).scale
     found = []
     for entry in (store or ModelStore()).list():
@@ -44,8 +47,9 @@ def fitting_models(volume: Volume, store: ModelStore | None = None) -> list[Mode
             continue
         scale = float(card.extent.get("scale", unit)) if card.extent["unit"] == "mm" else unit
         if abs(math.log(scale / unit)) <= math.log(_SIZE_TOLERANCE):
-            found.append((entry.bundled, _PREFERENCE.index(card.method), card.name, card))
-    return [card for *_, card in sorted(found, key=lambda item: item[:3])]
+            for_any = card.preprocessing["modality"] == "any"
+            found.append((for_any, entry.bundled, _PREFERENCE.index(card.method), card.name, card))
+    return [card for *_, card in sorted(found, key=lambda item: item[:4])]
 
 
 def chosen(

@@ -224,7 +224,8 @@ def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
             except InputError:
                 continue
             network = card.architecture["name"]
-            unit = float(card.extent.get("scale", suited)) if card.extent["unit"] == "mm" else side / 2
+            if card.extent["unit"] != "suited":
+                unit = float(card.extent.get("scale", suited)) if card.extent["unit"] == "mm" else side / 2
         if name == "gvdiff":
             found.append(_Part(unit, gvdiff.STEP, gvdiff.GreyValueDifferences.dimension))
         elif name == "mind":
