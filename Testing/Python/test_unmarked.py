@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from command_line import sslfewshot
 from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.imaging import Volume
 from SSLFewShotLib.imaging.box import Box
+from SSLFewShotLib.imaging.files import read_labels, read_volume
 from SSLFewShotLib.imaging.phantom_tomogram import TomogramPhantom
 from SSLFewShotLib.localisation.certainty import CertaintyLocaliser
 from SSLFewShotLib.localisation.clustering import ClusteringLocaliser
@@ -213,3 +215,28 @@ def test_models_of_other_methods_are_refused_in_words():
 def test_without_a_model_that_fits_the_way_to_one_is_told(own_store):
     with pytest.raises(InputError, match="pretrain one on such scans"):
         load_slice_model(None, ("slice-rotation",), tomogram(1)[0])
+
+
+def test_along_an_axis_without_structure_the_box_spans_the_scan_and_is_less_certain(rng):
+    layers = np.repeat(rng.normal(0, 300, SIDE), SIDE * SIDE).reshape(SIDE, SIDE, SIDE).astype(np.float32)
+    volume = Volume.from_spacing(layers, name="layers")
+    found = CertaintyLocaliser(model(KnowsRotation())).locate(volume)
+    # Slices across the layers look alike everywhere; the others show stripes, whose turn is plain to see.
+    assert "nothing can be told apart foot to head" in found.reason and found.certainty < 0.5
+    assert found.box.size == pytest.approx([SIDE] * 3, rel=0.05)
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_structures_of_a_marked_patient_are_found_in_another_one(real_data, tmp_path):
+    folder = real_data / "head-neck-ct" / "labelled"
+    support = ("--support", folder / "pt_013_ct.nii.gz", folder / "pt_013_seg.nii.gz")
+    target = folder / "pt_004_ct.nii.gz"
+    outcome = sslfewshot("localise", target, *support, "--output", tmp_path / "o", "--device", "cpu", "--json")
+    assert outcome.code == 0, outcome.err
+    (entry,) = outcome.result["targets"]
+    volume, labels = read_volume(target), read_labels(folder / "pt_004_seg.nii.gz")
+    for part in entry["segments"]:
+        places = volume.points_from_indices(np.argwhere(labels.mask(part["name"]))[:, ::-1])
+        assert Box.from_dict(part["box"]).grown(10).holds(places).mean() > 0.8, part
+    assert entry["crop"]["saved"] > 0.5
