@@ -212,6 +212,7 @@ class ModelSection(Section):
             table.setCurrentCell(rows[0] if rows else 0, 0)
         self._show_card()
         self.panel.segment.methods.take(self.cards)
+        self.panel.refresh_soon()
 
     def _show_fitting(self, scan, names):
         self._fitting = names

@@ -148,11 +148,11 @@ def apply(panel, host, seconds=90):
     return panel.segment.job
 
 
-def start_training(panel, host, folder, name, iterations):
+def start_training(panel, host, folder, name, iterations, method="reg2d"):
     """Click Start in the section "Learn from my own scans"."""
     panel.ui.pretrainFolderEdit.currentPath = str(folder)
     panel.ui.pretrainNameEdit.text = name
-    panel.parameters.pretrain_method = "reg2d"
+    panel.parameters.pretrain_method = method
     panel.parameters.pretrain_unit = "iterations"
     panel.parameters.pretrain_amount = iterations
     host.process(0.1)

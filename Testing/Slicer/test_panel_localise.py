@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from panel_scene import add_case, add_scan, add_segmentation, apply, choose, needs_worker, nodes, wait
+from panel_scene import (
+    add_case,
+    add_scan,
+    add_segmentation,
+    apply,
+    choose,
+    needs_worker,
+    nodes,
+    start_training,
+    wait,
+)
 
 pytestmark = needs_worker
 SIDE = 3.0
@@ -159,3 +169,35 @@ def test_a_cropped_scan_looks_as_the_whole_one(panel, host, case):
     display = cropped.GetDisplayNode()
     assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (-100, 300)
     assert add_segmentation(cropped, {}, "on it") is not None
+
+
+@pytest.mark.slow
+def test_without_marks_a_model_of_slices_finds_the_object_and_shows_its_profiles(panel, host, tmp_path):
+    import slicer
+
+    for number in range(3):
+        volume, _ = add_scan(f"scan {number}", (number, 0, 0))
+        slicer.util.exportNode(volume, str(tmp_path / f"scan_{number}.nrrd"), {})
+    slicer.mrmlScene.Clear(0)
+    methods = panel.ui.localiseMethodSelector
+    panel.ui.pretrainSection.collapsed = False
+    start_training(panel, host, tmp_path, "turned", 3, "slice-rotation")
+    wait(host, lambda: "turned" in [card["name"] for card in panel.models.cards], 180)
+    panel.ui.pretrainSection.collapsed = True
+    host.process(0.1)
+    assert [methods.itemData(n) for n in range(methods.count)] == ["support", "certainty", "clustering"]
+    panel.ui.localiseSection.collapsed = False
+    panel.parameters.target_volume, _ = add_scan("New", (3, -2, 2))
+    methods.currentIndex = methods.findData("certainty")
+    host.process(0.1)
+    assert panel.ui.localiseButton.enabled, "it needs no marked scan"
+    panel.ui.localiseButton.click()
+    wait(host, lambda: panel.localise.job.over, 120)
+    host.process(0.1)
+    assert panel.localise.job.state == "done", panel.localise.job.sentence
+    # After three steps of training it may find nothing, and then says so; what it measured is shown in any case.
+    (found,) = panel.localise.located
+    assert (found.box_id is None) == (panel.localise.message.kind == "warning" and bool(found.reason))
+    assert found.plot.startswith(b"\x89PNG") and panel.ui.localisePlot.visible
+    panel.ui.localiseSection.collapsed = True
+    panel.parameters.localise_method = "support"
