@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name it goes by
-from command_line import files_in, patient, sslfewshot
+from command_line import files_in, patient, sslfewshot, write_patient
 from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.imaging.box import Box
 from SSLFewShotLib.imaging.files import read_volume, write_volume
@@ -228,3 +228,10 @@ def test_a_folder_of_tiff_slices_is_cropped_like_any_scan(tmp_path, rng):
     (entry,) = outcome.result["targets"]
     assert entry["image"] == "specimen" and entry["crop"]["first"] == [7, 4, 2]
     assert np.array_equal(read_volume(tmp_path / "o" / entry["cropped"]).array, voxels[2:7, 4:13, 7:14])
+
+
+def test_a_scan_of_another_modality_than_the_support_is_looked_through_with_a_warning(support, tmp_path):
+    image, _ = write_patient(tmp_path, 1, modality="MR", ending="_mr.nrrd")
+    outcome = sslfewshot("localise", image, *support, *GVDIFF, "--output", tmp_path / "o")
+    assert outcome.code == 0, outcome.err
+    assert "looks like MR, the support like CT" in outcome.err

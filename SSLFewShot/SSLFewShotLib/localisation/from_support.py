@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 
 from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.descriptors.descriptor import Descriptor
-from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.box import Box, grid_axes
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.localisation.localiser import Localiser, Location, Part, emptiness
 from SSLFewShotLib.localisation.voted_regions import VotedRegions
 from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.support_region import FoundRegion, SupportRegions
 
 LEAST_CERTAINTY, LEAST_TOGETHER = 0.35, 0.45
@@ -32,7 +34,7 @@ class SupportLocaliser(Localiser):
     on a coarse lattice. least: certainty below which a structure counts as not found; least_together: mean
     certainty of all structures below which nothing was found at all.
 
-    After `fit`: regions_.
+    After `fit`: regions_, modality_.
     """
 
     name = "support"
@@ -54,6 +56,7 @@ class SupportLocaliser(Localiser):
 
     def fit(self, data: SupportSet, progress: Progress = ignore_progress) -> SupportLocaliser:
         """Describe the marked scans."""
+        self.modality_ = modality_of(data.pairs[0][0])
         kind = SupportRegions if isinstance(self.descriptor, DenseDescriptor) else VotedRegions
         self.regions_ = kind(self.descriptor, seed=self.seed).fit(data, progress)
         return self
@@ -63,6 +66,13 @@ class SupportLocaliser(Localiser):
         names = [segment.name for segment in self.regions_.segments_]
         if reason := emptiness(volume):
             return Location(None, 0.0, reason, [Part(name, None, 0.0, reason) for name in names])
+        if modality_of(volume) != self.modality_:
+            warnings.warn(
+                f"{volume.name} looks like {modality_of(volume)}, the support like {self.modality_}: expect poor "
+                "results; mark a scan of the same modality",
+                InputWarning,
+                stacklevel=2,
+            )
         found = self.regions_.find(volume, progress)
         parts = [self._part(name, found.get(name), volume) for name in names]
         boxes = [part.box for part in parts if part.box is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from SSLFewShotLib.descriptors.context import load_weights
-from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelCard, ModelStore, load_model
 from SSLFewShotLib.networks.slices import SliceNetwork
@@ -74,7 +75,7 @@ def load_slice_model(
 ) -> SliceModel:
     """Load a model by its name or folder, or the first of `methods` that is for scans like this one.
 
-    Raises InputError when there is none, or it is of another method.
+    Raises InputError when there is none, or it is of another method; warns when it is for another modality.
     """
     store = store or ModelStore()
     if model is None:
@@ -96,4 +97,6 @@ def load_slice_model(
             f"model {entry.card.name}: of {entry.card.method}; this needs one of {' or '.join(methods)}: choose "
             "another model, or another --method"
         )
+    if warning := ModelStore.suits(entry.card, modality_of(like)):
+        warnings.warn(warning, InputWarning, stacklevel=3)
     return SliceModel.of(*load_model(entry.folder), device)
