@@ -20,6 +20,9 @@ from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
+_VOTED_AROUND = 6
+"""Voxels of the prepared scan around what was carried, in which the nearest neighbours vote as well."""
+
 
 class AlignedSegmenter(Segmenter):
     """Aligns every support to a scan by their dense descriptors and carries its labels over.
@@ -89,12 +92,12 @@ class AlignedSegmenter(Segmenter):
             corners = np.concatenate([marking.corners() for marking in markings])
             region = np.stack([corners.min(axis=0), corners.max(axis=0)])
             found.append(aligned(target, support, self.alignment, region, portion(progress, begin, end)))
-        sources = [
-            (1 - self.vote, CarriedLabels(target.scan, self.markings_, found, len(self.segments_), self.sharpness))
-        ]
+        carried = CarriedLabels(target.scan, self.markings_, found, len(self.segments_), self.sharpness)
+        sources = [(1 - self.vote, carried)]
         if self.voter_ is not None:
             lattice = self.voter_.lattice(volume)
-            voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.7, 0.85))
+            near = carried.box() + np.array([[-1], [1]]) * _VOTED_AROUND * target.scan.spacing
+            voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.7, 0.85), near)
             sources.append((self.vote, LatticeProbabilities(lattice.origin, lattice.spacing, voted)))
         boxes = np.stack([box for _, source in sources if (box := source.box()) is not None])
 

@@ -164,11 +164,19 @@ class KnnSegmenter(Segmenter):
         )
         return labels, confidence
 
-    def lattice_probabilities(self, lattice: Lattice, progress: Progress = ignore_progress) -> np.ndarray:
-        """(S, K, J, I) float32: the probability of each segment at each node; 0 outside the body."""
+    def lattice_probabilities(
+        self, lattice: Lattice, progress: Progress = ignore_progress, within: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(S, K, J, I) float32: the probability of each segment at each node; 0 outside the body.
+
+        within: (2, 3) LPS mm, a box outside of which it is known to be 0.
+        """
         coarse_shape = tuple((n + 1) // 2 for n in lattice.shape)
         coarse = np.zeros((len(self.segments_), *coarse_shape), np.float32)
         nodes = lattice.coarse_nodes()
+        if within is not None:
+            points = lattice.points(nodes)
+            nodes = nodes[((points >= within[0]) & (points <= within[1])).all(axis=1)]
         at = np.unravel_index(nodes, lattice.shape)
         coarse[:, at[0] // 2, at[1] // 2, at[2] // 2] = self._vote(lattice, nodes, portion(progress, 0.0, 0.5)).T
         fine = coarse
