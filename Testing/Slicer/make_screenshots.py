@@ -8,64 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import panel_scene  # noqa: E402 - finds the module, and keeps models and trainings apart from the user's
+from real_scans import add_real  # noqa: E402
 
-NAMES = ("Brainstem", "SpinalCord", "RightParotid", "LeftParotid", "Esophagus", "Larynx", "Mandible")
-COLOURS = (
-    (226, 154, 61),
-    (244, 214, 49),
-    (128, 174, 88),
-    (88, 160, 140),
-    (190, 120, 90),
-    (100, 150, 215),
-    (241, 230, 190),
-)
-SECTIONS = ("setup", "support", "segment", "evaluate", "model", "pretrain")
-
-
-def add_ct(number):
-    """A real head-and-neck CT and its labels, (K, J, I)."""
-    import slicer
-    import vtk
-
-    folder = Path(os.environ["SSLFEWSHOT_DATA"]) / "head-neck-ct" / "labelled"
-    import SimpleITK
-
-    image = SimpleITK.ReadImage(str(folder / f"pt_{number}_ct.nii.gz"))
-    labels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(folder / f"pt_{number}_seg.nii.gz")))
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) @ np.diag(image.GetSpacing())
-    matrix[:3, 3] = image.GetOrigin()
-    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
-    node = slicer.util.addVolumeFromArray(SimpleITK.GetArrayFromImage(image), name=f"CT {number}")
-    vtk_matrix = vtk.vtkMatrix4x4()
-    for row, column in np.ndindex(4, 4):
-        vtk_matrix.SetElement(row, column, ras[row, column])
-    node.SetIJKToRASMatrix(vtk_matrix)
-    node.CreateDefaultDisplayNodes()
-    node.GetDisplayNode().SetAutoWindowLevel(False)
-    node.GetDisplayNode().SetWindowLevelMinMax(-160, 240)
-    return node, labels
-
-
-def add_marks(volume, labels, name):
-    """Its labels as a segmentation."""
-    import slicer
-
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    for value, (title, colour) in enumerate(zip(NAMES, COLOURS, strict=True), start=1):
-        segment_id = node.GetSegmentation().AddEmptySegment("", title, [channel / 255 for channel in colour])
-        slicer.util.updateSegmentBinaryLabelmapFromArray(
-            (labels == value).astype(np.uint8), node, segment_id, volume
-        )
-    return node
+SECTIONS = ("setup", "support", "segment", "localise", "evaluate", "model", "pretrain")
 
 
 class Photographer:
@@ -107,10 +56,9 @@ def main(folder):
     panel, camera = widget.panel, None
     camera = Photographer(folder, panel, host)
     camera.take("panel-start")
-    marked, labels = add_ct("013")
-    segmentation = add_marks(marked, labels, "CT 013 marked")
-    target, truth = add_ct("004")
-    reference = add_marks(target, truth, "CT 004 by hand")
+    marked, segmentation = add_real("013", True)
+    target, reference = add_real("004", True)
+    reference.SetName("CT 004 by hand")
     reference.RemoveNodeReferenceIDs(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
     reference.GetDisplayNode().SetVisibility(False)
     widget.enter()
@@ -130,8 +78,12 @@ def main(folder):
     slices(target, None, str(camera.folder / "slices-before.png"), title="CT 004, before Apply")
     slices(target, result, str(camera.folder / "slices-after.png"), title="CT 004, after Apply")
     slices(target, reference, str(camera.folder / "slices-by-hand.png"), title="CT 004, marked by hand")
+    camera.show_only("localise")
+    panel.ui.localiseButton.click()
+    camera.wait(lambda: panel.localise.job.over)
+    camera.take("localise")
     panel.ui.acceptButton.click()
-    add_ct("022")
+    add_real("022", False)
     widget.enter()
     camera.show_only("support")
     camera.take("support")
