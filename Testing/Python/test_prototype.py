@@ -19,7 +19,7 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.segmentation.choice import make_segmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.prototype import PrototypeSegmenter
-from SSLFewShotLib.segmentation.support_prototypes import probabilities
+from SSLFewShotLib.segmentation.support_prototypes import _with_places, probabilities
 
 CT = Intensity("window", -500.0, 1000.0)
 SIZE = (40, 32, 36)
@@ -201,6 +201,13 @@ def test_prototypes_out_of_reach_change_nothing_that_is_said(descriptor, monkeyp
     )
     every = probabilities(scan, field, segmenter.prototypes_, segmenter.settings)
     assert np.abs(near - every).max() < 0.02
+
+
+def test_a_place_counts_by_its_squared_distance_beside_the_cosine():
+    ours, theirs = torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0]])
+    here, there = torch.tensor([[0.1, 0.2, 0.3]]), torch.tensor([[0.4, 0.2, 0.1]])
+    said = _with_places(ours, here, 10.0, other=True) @ _with_places(theirs, there, 10.0).T
+    assert float(said) == pytest.approx(0.6 - 10 * (0.3**2 + 0.2**2), abs=1e-5)
 
 
 def test_the_probabilities_of_a_voxel_add_up_to_at_most_one_and_are_nothing_outside_the_body(descriptor):

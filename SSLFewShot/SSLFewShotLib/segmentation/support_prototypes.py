@@ -20,7 +20,6 @@ from SSLFewShotLib.networks.alp import (
     foreground_logits,
     fused,
     prototypes_of,
-    similarity,
 )
 from SSLFewShotLib.progress import Progress, ignore_progress
 from SSLFewShotLib.sampling.preparation import PreparedScan
@@ -141,21 +140,22 @@ def probabilities(
     the sum of all: an arg-max over foreground scores with a background score. Overlapping ones are by themselves.
     """
     members = torch.cat([prototypes.foreground, prototypes.background], dim=1)
-    vectors = F.normalize(prototypes.vectors, dim=1)
+    penalty = SCALE * settings.spatial_weight**2 / 2
+    known = _with_places(SCALE * F.normalize(prototypes.vectors, dim=1), prototypes.places, penalty)
     flat = torch.from_numpy(field).flatten(1)
     found = np.zeros((len(prototypes.names), scan.body.numel()), np.float32)
     blocks = _blocks_of_body(scan)
-    penalty = SCALE * settings.spatial_weight**2 / 2
     for number, rows in enumerate(blocks):
         progress(number / len(blocks), f"comparing {scan.name} with the prototypes")
         where = np.stack(np.unravel_index(rows, scan.body.shape)[::-1], axis=1)
         places = torch.from_numpy(body_places(scan, where))
         near = _within_reach(places, prototypes.places, penalty)
-        said = similarity(flat[:, torch.from_numpy(rows)].T, vectors[near])
-        if penalty:
-            apart = torch.cdist(places, prototypes.places[near], compute_mode="use_mm_for_euclid_dist").square_()
-            said = (said - penalty * apart).clamp_(min=-3 * SCALE)
-        logits = foreground_logits(*fused(said, members[near]).chunk(2, dim=1), settings.beta)
+        if not prototypes.foreground[near].any():
+            continue
+        vectors = F.normalize(flat[:, torch.from_numpy(rows)].T, dim=1)
+        said = _with_places(vectors, places, penalty, other=True) @ known[near].T
+        scores = fused(said.clamp_(min=-3 * SCALE), members[near])
+        logits = foreground_logits(*scores.chunk(2, dim=1), settings.beta)
         if overlapping:
             likely = torch.sigmoid(logits)
         else:
@@ -182,6 +182,14 @@ def _shares(volume: Volume, scan: PreparedScan, mask: np.ndarray) -> np.ndarray:
     grid = Volume(np.broadcast_to(np.int8(0), scan.body.shape), matrix, scan.name)
     marked = Volume(mask.astype(np.float32), volume.ijkToLps, volume.name)
     return np.clip(resample(marked, grid, fill=0.0).array, 0, 1)
+
+
+def _with_places(vectors: torch.Tensor, places: torch.Tensor, penalty: float, other: bool = False) -> torch.Tensor:
+    """(N, C) and (N, 3) to (N, C + 5), so that the product of one with the other is v · w − penalty · |p − q|²."""
+    square = penalty * places.square().sum(dim=1, keepdim=True)
+    ones = torch.ones_like(square)
+    parts = (2 * penalty * places, -square, ones) if other else (places, ones, -square)
+    return torch.cat([vectors, *parts], dim=1)
 
 
 def _blocks_of_body(scan: PreparedScan) -> list[np.ndarray]:
