@@ -20,6 +20,7 @@ from SSLFewShotLib.segmentation.choice import make_segmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.prototype import PrototypeSegmenter
 from SSLFewShotLib.segmentation.support_prototypes import _with_places, probabilities
+from worker_process import WORKER, WorkerProcess
 
 CT = Intensity("window", -500.0, 1000.0)
 SIZE = (40, 32, 36)
@@ -315,3 +316,15 @@ def test_the_command_evaluates_prototypes(model, scans, tmp_path):
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     assert "prototype" in (tmp_path / "out" / "results.csv").read_text()
+
+
+def test_the_worker_segments_by_prototypes(model, scans, target, tmp_path):
+    support = {"image": str(scans / "pt_0_ct.nrrd"), "labels": str(scans / "pt_0.seg.nrrd")}
+    with WorkerProcess(tmp_path / "temporary", WORKER) as worker:
+        answer = worker.ask(
+            "segment", supports=[support], targets=[str(target)], output=str(tmp_path / "out"), method="prototype",
+            model=str(model), settings={"window": [1, 2, 2], "beta": 0.55}, device="cpu",
+        )  # fmt: skip
+    said = answer["result"]["segmenter"]
+    assert said["method"] == "prototype" and said["settings"]["window"] == [1, 2, 2]
+    assert said["settings"]["beta"] == 0.55
