@@ -304,6 +304,12 @@ def test_prototypes_are_the_method_of_an_alpnet_model_and_other_methods_can_use_
     assert isinstance(make_segmenter("knn", str(model), volume), KnnSegmenter)
 
 
+def test_settings_that_prototypes_alone_have_choose_them(model):
+    made = make_segmenter("auto", str(model), patient()[0], window=(1, 2, 2), seed=3)
+    assert isinstance(made, PrototypeSegmenter) and made.settings.window == (1, 2, 2)
+    assert isinstance(make_segmenter("auto", str(model), patient()[0], k=5), KnnSegmenter)
+
+
 def test_a_model_keeps_the_size_of_the_views_that_it_was_trained_on(model):
     assert make_segmenter("prototype", str(model), patient()[0]).descriptor.tile == (16, 16, 16)
 

@@ -106,14 +106,14 @@ def make_segmenter(
     """Make an unfitted segmenter.
 
     method: one of `METHODS`; model: a name, a folder, several joined with "+", or None; see `chosen`.
-    like: the first support's scan; settings: the segmenter's own. Settings of the nearest neighbours alone make
-        "auto" choose those.
+    like: the first support's scan; settings: the segmenter's own. Settings that only prototypes or the
+        nearest neighbours have make "auto" choose those.
 
     Raises InputError for an unknown method, model or setting; warns when the model is for another modality.
     """
     store = store or ModelStore()
     if method == "auto" and not set(settings) <= set(inspect.signature(AlignedSegmenter).parameters):
-        method = "knn"
+        method = "prototype" if set(settings) <= set(inspect.signature(PrototypeSegmenter).parameters) else "knn"
     method, model = chosen(method, model, like, store)
     if model is None:
         return _made(BodyBoxSegmenter, settings)

@@ -177,7 +177,7 @@ def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
     grids = [math.prod(scan.side / (part.unit * part.step) + 1) for part in parts]
     kept = sum(grid * (_PREPARED + part.field) for grid, part in zip(grids, parts, strict=True))
     meanwhile = max(grid * _PREPARING for grid in grids) + max(part.batch for part in parts)
-    if job.method != "knn" and len(parts) == 1 and parts[0].aligns:
+    if job.method not in ("knn", "prototype") and len(parts) == 1 and parts[0].aligns:
         # The supports' fields, one of them moved, and how well each displacement fits on a grid half as fine.
         field = grids[0] * parts[0].field
         kept, meanwhile = kept + len(job.supports) * field, meanwhile + field + grids[0] * _DISPLACEMENTS
