@@ -12,7 +12,15 @@ from SSLFewShotSlicer.translation import _
 
 ARCHIVES = "SSLFewShot models (*.zip)"
 RENAME_LINK, REPLACE_LINK = "rename", "replace"
-TITLES = {"heatmap": "HEATMAP", "reg2d": "REG2D", "doersch": "DOERSCH", "dense": "DENSE", "alpnet": "ALPNET"}
+TITLES = {
+    "heatmap": "HEATMAP",
+    "reg2d": "REG2D",
+    "doersch": "DOERSCH",
+    "dense": "DENSE",
+    "alpnet": "ALPNET",
+    "slice-order": "SLICE ORDER",
+    "slice-rotation": "SLICE ROTATION",
+}
 
 
 class ModelSection(Section):

@@ -101,11 +101,18 @@ class PretrainSection(Section):
             raise InputError(
                 _("{name}: is not a model's name; use a-z, 0-9, dot, dash and underscore").format(name=name)
             )
+        output = trainings_folder() / name
+        if not elsewhere and any(place.exists() for place in (output, output.with_name(f"{name}.training"))):
+            raise InputError(
+                _(
+                    "{name}: there is a training of this name already; choose another name, or remove that one"
+                ).format(name=name)
+            )
         unit = "iterations" if parameters.pretrain_unit == "iterations" else "minutes"
         return {
             "folder": parameters.pretrain_folder.strip() if elsewhere else str(folder),
             "method": parameters.pretrain_method,
-            **({} if elsewhere else {"output": str(trainings_folder() / name)}),
+            **({} if elsewhere else {"output": str(output)}),
             "name": name,
             unit: parameters.pretrain_amount,
             "device": str(self.ui.pretrainDeviceSelector.currentData or "") or self.panel.device(),

@@ -53,7 +53,7 @@ def main(folder):
     from SlicerHost.pictures import slices
 
     widget = host.open_module("SSLFewShot")
-    panel, camera = widget.panel, None
+    panel = widget.panel
     camera = Photographer(folder, panel, host)
     camera.take("panel-start")
     marked, segmentation = add_real("013", True)
@@ -115,10 +115,12 @@ def photograph_training(camera, panel):
     panel.parameters.pretrain_folder = str(scans)
     panel.parameters.pretrain_name = "hippocampus"
     panel.parameters.pretrain_method = "reg2d"
-    panel.parameters.pretrain_amount = 2
+    panel.parameters.pretrain_amount = 10
     camera.host.process(0.2)
     panel.ui.startPretrainButton.click()
-    camera.wait(lambda: panel.pretrain.jobs.chosen is not None and panel.pretrain.jobs.chosen["fraction"] > 0.75)
+    camera.wait(
+        lambda: panel.pretrain.jobs.chosen is not None and panel.pretrain.jobs.chosen["fraction"] > 0.75, 900
+    )
     camera.take("pretrain")
     panel.ui.pauseJobButton.click()
     camera.wait(lambda: panel.pretrain.jobs.chosen["state"] != "running")

@@ -62,6 +62,18 @@ def test_a_name_that_no_model_may_have_is_told(panel, host, scans):
     assert "My Model!: is not a model's name" in panel.pretrain.message.text
 
 
+def test_a_name_that_another_training_has_is_told(panel, host, scans):
+    from SSLFewShotSlicer.pretrain_section import trainings_folder
+
+    taken = trainings_folder() / "taken"
+    taken.mkdir(parents=True)
+    try:
+        start_training(panel, host, scans, "taken", 3)
+    finally:
+        taken.rmdir()
+    assert panel.pretrain.message.text.startswith("taken: there is a training of this name already")
+
+
 def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
     start_training(panel, host, scans, "blobs", 100000)
     wait(host, lambda: panel.pretrain.message.kind is not None)

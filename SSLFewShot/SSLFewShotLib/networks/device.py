@@ -22,7 +22,7 @@ def choose_device(name: str = "auto") -> torch.device:
         raise InputError(f"device '{name}': auto, cpu, cuda, cuda:N or mps was expected") from None
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device.type, False):
-        raise InputError(f"device '{name}' is not available on this machine; use --device auto or cpu")
+        raise InputError(f"device '{name}' is not available on this machine; choose auto or cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device '{name}': this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device
