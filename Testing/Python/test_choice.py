@@ -96,6 +96,8 @@ def test_labels_are_aligned_by_the_dense_model_that_fits_best_and_voted_on_witho
     assert chosen("auto", "gvdiff", ct, bundled) == ("knn", "gvdiff")
     assert chosen("auto", "dense-head-neck-ct", mr, bundled) == ("aligned", "dense-head-neck-ct")
     assert chosen("aligned", None, ct, bundled) == ("aligned", "dense-head-neck-ct")
+    assert chosen("prototype", None, ct, bundled) == ("prototype", "dense-head-neck-ct")
+    assert chosen("auto", "alpnet-head-neck-ct", ct, bundled) == ("prototype", "alpnet-head-neck-ct")
     assert chosen("knn", None, ct, bundled) == ("knn", DEFAULT_MODEL)
     assert chosen("box", None, ct, bundled) == ("box", None)
 

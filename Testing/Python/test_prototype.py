@@ -11,6 +11,7 @@ from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.evaluation.contenders import PrototypeContender
 from SSLFewShotLib.imaging import LabelMap, SupportSet, Volume
+from SSLFewShotLib.imaging.cases import find_cases, read_case, select_cases
 from SSLFewShotLib.imaging.labelmap import Segment
 from SSLFewShotLib.imaging.phantoms import phantom
 from SSLFewShotLib.networks.unet3d import UNet3d
@@ -334,3 +335,14 @@ def test_the_worker_segments_by_prototypes(model, scans, target, tmp_path):
     said = answer["result"]["segmenter"]
     assert said["method"] == "prototype" and said["settings"]["window"] == [1, 2, 2]
     assert said["settings"]["beta"] == 0.55
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_the_bundled_model_finds_both_parts_of_a_hippocampus_from_one_marked_scan(real_data):
+    cases = find_cases(real_data / "hippocampus-mr" / "labelled")
+    support, query = (read_case(case) for case in select_cases(cases, ["003", "138"]))
+    segmenter = make_segmenter("auto", "alpnet-hippocampus-mr", support[0])
+    found, _ = segmenter.fit(SupportSet([support])).predict(query[0])
+    assert isinstance(segmenter, PrototypeSegmenter)
+    assert np.mean([dice(found, query[1], segment.name) for segment in query[1].segments]) > 0.5

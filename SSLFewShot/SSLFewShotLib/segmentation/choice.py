@@ -26,8 +26,8 @@ DEFAULT_MODEL = "xavier+gvdiff"
 """Of the nearest neighbours: of what suits any modality and size, it measured best from one support (README)."""
 
 _PREFERENCE = ("dense", "alpnet", "heatmap", "reg2d", "doersch")
-_OF_METHOD = {"aligned": ("dense", "alpnet"), "prototype": ("alpnet", "dense")}
-"""The kinds of model that a method takes by itself, the better one first."""
+_OF_METHOD = {"aligned": ("dense", "alpnet"), "prototype": ("dense", "alpnet")}
+"""The kinds of model that a method takes by itself, the one that measured better first (README)."""
 _SIZE_TOLERANCE = 1.5
 _WITH_MODEL: dict[str, type[Segmenter]] = {
     kind.name: kind for kind in (AlignedSegmenter, PrototypeSegmenter, KnnSegmenter)

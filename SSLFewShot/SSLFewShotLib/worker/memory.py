@@ -249,10 +249,9 @@ def _default(job: SegmentationJob, unit: float) -> str:
     from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL
 
     if job.method in ("auto", "aligned", "prototype"):
-        kind = "alpnet" if job.method == "prototype" else "dense"
         for entry in ModelStore().list():
             scale = float(entry.card.extent.get("scale", unit)) if entry.card.extent["unit"] == "mm" else unit
-            if entry.card.method == kind and abs(math.log(scale / unit)) <= math.log(1.5):
+            if entry.card.method == "dense" and abs(math.log(scale / unit)) <= math.log(1.5):
                 return entry.card.name
     return DEFAULT_MODEL
 
