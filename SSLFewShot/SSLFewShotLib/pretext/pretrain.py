@@ -142,7 +142,7 @@ def pretrain(
         }
         if cases is not None:
             data["name"] += f", labels of {', '.join(case.id for case in cases)}"
-        every = [*(begun.card.training["data"] if begun else []), data]
+        every = [*(part for part in (begun.card.training["data"] if begun else []) if part != data), data]
         card = _card(output.name, task, training, trainer, modality, extent, every, metrics)
         tensors = descriptor_tensors(task)
     card = save_model(
