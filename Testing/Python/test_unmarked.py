@@ -36,6 +36,8 @@ class KnowsRotation(nn.Module):
 class SeesTexture(nn.Module):
     """Mean, contrast and slopes of each superpixel of 4 × 4 pixels."""
 
+    stride = 4
+
     def features(self, slices):
         mean = F.avg_pool2d(slices, 4)
         spread = (F.avg_pool2d(slices**2, 4) - mean**2).clamp(min=0).sqrt()

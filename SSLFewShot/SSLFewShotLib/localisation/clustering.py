@@ -29,6 +29,7 @@ WHAT = "share of object"
 _SPREAD = 2.0
 """Root of the mean square of an embedding's length, in units of ε = 1."""
 _LEAST_AUROC = 0.75
+_THIN = 0.04
 _SECOND = 0.2
 """Share of the largest piece's volume from which another piece counts as a second object."""
 
@@ -86,16 +87,21 @@ class ClusteringLocaliser(Localiser):
         return self._located(scan, share, volume)
 
     def share_of_object(self, scan: PreparedScan, progress: Progress = ignore_progress) -> np.ndarray:
-        """(K, J, I) on the scan's prepared grid: the classifier's probability of object, mean over the axes."""
-        total = np.zeros(scan.values.shape, np.float32)
-        for turn, axis in enumerate(self.model.axes):
-            part = portion(progress, turn / len(self.model.axes), (turn + 1) / len(self.model.axes))
-            slices = np.moveaxis(total, 2 - axis, 0)
+        """(K, J, I) on the scan's prepared grid: the classifier's probability of object, the least of three axes.
+
+        A network sees the surroundings of a place within its slice, but not across it: so that an object's edge is
+        sharp along the slicing axis alone, and a place counts as object only where slices across all axes say so.
+        """
+        least = np.ones(scan.values.shape, np.float32)
+        for axis in range(3):
+            part = portion(progress, axis / 3, (axis + 1) / 3)
+            slices = np.moveaxis(least, 2 - axis, 0)
             for numbers, features in slice_features(self.model, scan, axis, progress=part):
                 flat = self._scaled(features.reshape(-1, features.shape[-1]))
                 found = self.classifier_.predict_proba(flat)[:, 1].reshape(features.shape[:3])
-                slices[numbers] += back_to_slice(found.astype(np.float32), *slices.shape[1:])
-        return total / len(self.model.axes)
+                shown = back_to_slice(found.astype(np.float32), *slices.shape[1:])
+                slices[numbers] = np.minimum(slices[numbers], shown)
+        return least
 
     def provenance(self) -> dict[str, Any]:
         settings = {"epsilon": self.epsilon, "dense": self.dense, "sample": self.sample, "seed": self.seed}
@@ -115,8 +121,8 @@ class ClusteringLocaliser(Localiser):
         """(count, D) embeddings of a scan, from everywhere."""
         scan = self.model.preparation(volume)
         found = []
-        for turn, axis in enumerate(self.model.axes):
-            part = portion(progress, turn / len(self.model.axes), (turn + 1) / len(self.model.axes))
+        for axis in range(3):
+            part = portion(progress, axis / 3, (axis + 1) / 3)
             for _, features in slice_features(self.model, scan, axis, every=2, progress=part):
                 found.append(_within(scan, axis, features))
         vectors = np.concatenate(found)
@@ -152,7 +158,7 @@ class ClusteringLocaliser(Localiser):
 
     def _located(self, scan: PreparedScan, share: np.ndarray, volume: Volume) -> Location:
         inside = ndimage.uniform_filter(share, 3) > 0.5
-        pieces, count = ndimage.label(inside)
+        pieces, count = ndimage.label(_without_thin_parts(inside))
         profiles = [_profile(scan, share, axis, None) for axis in range(3)]
         if not count:
             return Location(None, 0.0, "not found: all of this scan looks like background", (), profiles)
@@ -177,14 +183,23 @@ class ClusteringLocaliser(Localiser):
         return Location(box, certainty, "; ".join(notes), (), profiles)
 
 
+def _without_thin_parts(inside: np.ndarray) -> np.ndarray:
+    """Opened by a ball of a 25th of the longest side, so that a board or a rod does not hang on to the object."""
+    radius = _THIN * max(inside.shape)
+    padded = np.pad(inside, 1, mode="edge")
+    core = ndimage.distance_transform_edt(padded)[1:-1, 1:-1, 1:-1] > radius
+    if not core.any():
+        return inside
+    return inside & (ndimage.distance_transform_edt(~core) <= radius + 0.5)
+
+
 def _within(scan: PreparedScan, axis: int, features: np.ndarray) -> np.ndarray:
     """(N, D) of (n, s, s, D): the superpixels that lie on the slices, not on what padded them to squares."""
     height, width = np.moveaxis(np.empty(scan.values.shape, bool), 2 - axis, 0).shape[1:]
     side = features.shape[1]
     steps = (np.arange(side) + 0.5) / side * 2 - 1
     rows, columns = (np.abs(steps) <= n / max(height, width) for n in (height, width))
-    circle = steps[:, None] ** 2 + steps**2 <= 1
-    kept = rows[:, None] & columns & circle
+    kept = rows[:, None] & columns
     return features[:, kept].reshape(-1, features.shape[-1])
 
 

@@ -14,6 +14,8 @@ from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.sampling.slices import planes, turned
 
 _SLICES_AT_ONCE = 32
+_RIM = 2
+"""Superpixels beyond each border that are seen and left out."""
 
 
 def slice_features(
@@ -21,8 +23,12 @@ def slice_features(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """((N,) slice numbers, (N, s, s, D) vectors) of the slices across an axis, `every` so many of them.
 
-    A model of slice-rotation looks at a slice and the next one, not turned against each other.
+    A model of slice-rotation looks at a slice and the next one, not turned against each other. Slices are not cut
+    to the circle, and background goes on beyond their border: both edges would look like something.
     """
+    rim = _RIM * model.network.stride
+    side = model.preparation.side + 2 * rim
+    zoom = side / model.preparation.side
     length = scan.values.shape[2 - axis]
     fill = float(scan.values.min())
     numbers = np.arange(0, length, every)
@@ -33,10 +39,10 @@ def slice_features(
         if model.angles:
             views.append(np.where(part + 1 < length, part + 1, np.maximum(part - 1, 0)))
         still = torch.zeros(len(part))
-        slices = [turned(planes(scan, axis, view), still, model.preparation.side, fill) for view in views]
+        slices = [turned(planes(scan, axis, view), still, side, fill, circle=False, zoom=zoom) for view in views]
         with torch.inference_mode():
             found = model.network.features(torch.stack(slices, dim=1).to(model.device)).float().cpu()
-        yield part, found.permute(0, 2, 3, 1).numpy()
+        yield part, found[:, :, _RIM:-_RIM, _RIM:-_RIM].permute(0, 2, 3, 1).numpy()
 
 
 def back_to_slice(values: np.ndarray, height: int, width: int) -> np.ndarray:

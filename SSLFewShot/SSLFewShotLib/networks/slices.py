@@ -14,21 +14,22 @@ from torch.nn import functional as F
 from SSLFewShotLib.errors import InputError
 
 KINDS = ("small", "resnet50")
+NORMS = ("batch", "group")
 
 
 class Block(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut, normalised by groups: batches are small on a CPU."""
+    """Two 3 × 3 convolutions beside a shortcut."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int):
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str):
         super().__init__()
         self.path = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-            nn.GroupNorm(8, outputs),
+            _normalisation(norm, outputs),
             nn.ReLU(inplace=True),
             nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-            nn.GroupNorm(8, outputs),
+            _normalisation(norm, outputs),
         )
-        self.shortcut = _shortcut(inputs, outputs, stride, nn.GroupNorm(8, outputs))
+        self.shortcut = _shortcut(inputs, outputs, stride, _normalisation(norm, outputs))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         return F.relu(self.path(values) + self.shortcut(values))
@@ -60,27 +61,33 @@ class SliceNetwork(nn.Module):
     """(N, inputs, S, S) slices to (N, outputs) numbers; `features` gives the last layer's map before its mean.
 
     kind: "resnet50" (a map at a 32nd of the resolution, 2048 numbers a place) or "small" (an eighth, 96 numbers).
+    norm: of the small one: "batch", with which empty places look alike whatever else a slice shows, or "group",
+    with which a place's vector depends on the whole slice.
+
+    dimension: D of a place's vector; stride: pixels between places.
     """
 
-    def __init__(self, inputs: int = 1, outputs: int = 1, kind: str = "small"):
+    def __init__(self, inputs: int = 1, outputs: int = 1, kind: str = "small", norm: str = "batch"):
         super().__init__()
         if kind not in KINDS:
             raise InputError(f"network '{kind}' is not known; choose one of {', '.join(KINDS)}")
-        self.settings = {"inputs": inputs, "outputs": outputs, "kind": kind}
+        if norm not in NORMS:
+            raise InputError(f"normalisation '{norm}' is not known; choose one of {', '.join(NORMS)}")
+        self.settings = {"inputs": inputs, "outputs": outputs, "kind": kind, "norm": norm}
         if kind == "resnet50":
             self.layers = _resnet50(inputs)
-            self.dimension = 2048
+            self.dimension, self.stride = 2048, 32
         else:
             self.layers = nn.Sequential(
                 nn.Conv2d(inputs, 16, 5, 2, 2, bias=False),
-                nn.GroupNorm(8, 16),
+                _normalisation(norm, 16),
                 nn.ReLU(inplace=True),
-                Block(16, 16, 1),
-                Block(16, 32, 2),
-                Block(32, 64, 2),
-                Block(64, 96, 1),
+                Block(16, 16, 1, norm),
+                Block(16, 32, 2, norm),
+                Block(32, 64, 2, norm),
+                Block(64, 96, 1, norm),
             )
-            self.dimension = 96
+            self.dimension, self.stride = 96, 8
         self.head = nn.Linear(self.dimension, outputs)
         self.to(memory_format=torch.channels_last)
 
@@ -90,6 +97,10 @@ class SliceNetwork(nn.Module):
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(slices).mean(dim=(2, 3)))
+
+
+def _normalisation(norm: str, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(8, channels)
 
 
 def _shortcut(inputs: int, outputs: int, stride: int, norm: nn.Module) -> nn.Module:
