@@ -1,6 +1,7 @@
 """`sslfewshot localise` and `crop`, and the worker's methods: boxes from a marked scan, reports, bad input."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -235,3 +236,15 @@ def test_a_scan_of_another_modality_than_the_support_is_looked_through_with_a_wa
     outcome = sslfewshot("localise", image, *support, *GVDIFF, "--output", tmp_path / "o")
     assert outcome.code == 0, outcome.err
     assert "looks like MR, the support like CT" in outcome.err
+
+
+def test_a_worker_finds_the_same_box_as_this_process(found, scans, support, tmp_path):
+    _, report = found
+    command = f"{sys.executable} -m SSLFewShotLib.worker"
+    target = scans / "pt_1_ct.nrrd"
+    outcome = sslfewshot(
+        "localise", target, *support, *GVDIFF, "--output", tmp_path, "--worker", command, "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    assert outcome.result["targets"][0]["box"] == report["targets"][0]["box"]
+    assert json.loads((tmp_path / "report.json").read_text())["targets"][0]["found"]

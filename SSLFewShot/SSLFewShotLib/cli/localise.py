@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from SSLFewShotLib.cli import remote
 from SSLFewShotLib.cli.shared_arguments import (
     EXIT_CODES,
     SCANS,
@@ -14,6 +15,7 @@ from SSLFewShotLib.cli.shared_arguments import (
     add_overwrite,
     add_support,
     add_targets,
+    add_worker,
     given,
 )
 from SSLFewShotLib.progress import Progress
@@ -56,10 +58,17 @@ def add_localise(commands: argparse._SubParsersAction) -> None:
     )
     add_overwrite(parser)
     add_device(parser)
+    add_worker(parser)
 
 
 def localise(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], str]:
     """`sslfewshot localise`."""
+    report = remote.localise(arguments, progress) if arguments.worker else _localised(arguments, progress)
+    return report, "\n".join(_line(target) for target in report["targets"])
+
+
+def _localised(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """Localise in this process."""
     from SSLFewShotLib.localisation.job import LocalisationJob, run
 
     job = LocalisationJob(
@@ -74,8 +83,7 @@ def localise(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         device=arguments.device,
         overwrite=arguments.overwrite,
     )
-    report = run(job, progress)
-    return report, "\n".join(_line(target) for target in report["targets"])
+    return run(job, progress)
 
 
 def _line(target: dict[str, Any]) -> str:

@@ -50,6 +50,25 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]
     return {key: value for key, value in report.items() if key not in _OF_WORKERS_ONLY}
 
 
+def localise(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    """The report of `sslfewshot localise`, from the worker that `--worker` names."""
+    pairs = [{"image": _path(image), "labels": _path(labels)} for image, labels in arguments.support]
+    params = {
+        "supports": pairs or None,
+        "targets": [_path(target) for target in arguments.targets],
+        "output": _path(arguments.output),
+        "method": arguments.method or ("support" if pairs else "certainty"),
+        "model": _model(arguments.model),
+        "segments": arguments.segments,
+        "margin": arguments.margin,
+        "segment_boxes": arguments.segment_boxes,
+        "device": arguments.device,
+        "overwrite": arguments.overwrite,
+    }
+    report = _asked(arguments, "localise", params, progress)
+    return {key: value for key, value in report.items() if key not in _OF_WORKERS_ONLY}
+
+
 def evaluate(arguments: argparse.Namespace, progress: Progress) -> Path:
     """The report's path of `sslfewshot evaluate`, from the worker that `--worker` names."""
     params = {
