@@ -121,6 +121,15 @@ def test_a_scan_with_fewer_slices_than_a_batch_gives_those_it_has(rng):
     assert torch.isfinite(rotation.loss(rotation.sample(one, rng))[0])
 
 
+def test_micrometres_given_for_millimetres_are_prepared_alike(batch):
+    volume, _ = phantom(0, "CT", (24, 20, 22))
+    huge = Volume(volume.array, np.diag([100.0, 100, 100, 1]) @ volume.ijkToLps, "huge", "CT")
+    scan = SliceOrder(ANY, CT, side=32).preparation(huge)
+    assert torch.allclose(scan.values, batch.scans[0].values, atol=1e-3)
+    assert np.allclose(scan.spacing, 100 * batch.scans[0].spacing)
+    assert np.allclose(scan.origin, 100 * batch.scans[0].origin)
+
+
 def test_planes_across_each_axis_are_the_scans_own(batch):
     scan = batch.scans[0]
     assert torch.equal(planes(scan, 2, np.array([4]))[0], scan.values[4])

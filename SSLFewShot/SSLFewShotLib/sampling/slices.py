@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from SSLFewShotLib.sampling.preparation import Preparation, PreparedScan
 
 _RIM = 3.0
 """Half pixels by which the circle is smaller than the slice: at its rim, interpolation mixes in what is beyond."""
+
+_LONGEST = 5_000.0
+"""mm; no patient is longer."""
 
 AXES = "LPS"
 """An axis by its letter; slices across it are numbered along it."""
@@ -38,7 +41,13 @@ class SlicePreparation(Preparation):
         """Resample and normalise, as `Preparation` does with a length in millimetres."""
         corners = volume.corners()
         longest = float((corners.max(axis=0) - corners.min(axis=0)).max())
-        return Preparation(Extent("mm", longest), self.intensity, 1 / self.side)(volume, progress)
+        if longest < _LONGEST:
+            return Preparation(Extent("mm", longest), self.intensity, 1 / self.side)(volume, progress)
+        # A specimen whose file gives micrometres for millimetres.
+        shrink = 0.1 * _LONGEST / longest
+        small = Volume(volume.array, np.diag([shrink] * 3 + [1.0]) @ volume.ijkToLps, volume.name, volume.modality)
+        scan = self(small, progress)
+        return replace(scan, origin=scan.origin / shrink, spacing=scan.spacing / shrink, unit=scan.unit / shrink)
 
 
 def axes_in(text: str) -> list[int]:
