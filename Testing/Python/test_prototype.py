@@ -13,7 +13,7 @@ from SSLFewShotLib.evaluation.contenders import PrototypeContender
 from SSLFewShotLib.imaging import LabelMap, SupportSet, Volume
 from SSLFewShotLib.imaging.cases import find_cases, read_case, select_cases
 from SSLFewShotLib.imaging.labelmap import Segment
-from SSLFewShotLib.imaging.phantoms import phantom
+from SSLFewShotLib.imaging.phantoms import phantom, write_cohort
 from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
@@ -316,9 +316,10 @@ def test_a_model_keeps_the_size_of_the_views_that_it_was_trained_on(model):
 
 
 @pytest.mark.slow
-def test_the_command_evaluates_prototypes(model, scans, tmp_path):
+def test_the_command_evaluates_prototypes(model, tmp_path):
+    write_cohort(tmp_path / "scans", 2, labelled=2, size=(20, 16, 18))
     outcome = sslfewshot(
-        "evaluate", scans, "--supports", "pt_0", "--queries", "pt_1", "--methods", "prototype", "--models", model,
+        "evaluate", tmp_path / "scans", "--supports", "phantom_000", "--methods", "prototype", "--models", model,
         "--output", tmp_path / "out",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
