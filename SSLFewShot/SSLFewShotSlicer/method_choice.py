@@ -6,7 +6,7 @@ from SSLFewShotSlicer.section import PanelPart, show_entries
 from SSLFewShotSlicer.translation import _
 
 Method = namedtuple("Method", "title help kinds")
-"""kinds: of models that it can use, the best one first; None for all, and for what needs no training."""
+"""kinds: of models that it can use; None for all, and for what needs no training."""
 
 METHODS = {
     "aligned": Method(
@@ -16,8 +16,8 @@ METHODS = {
     ),
     "prototype": Method(
         "Prototypes (ALPNet)",
-        "Compares each place with averages of the marked ones, as an ALPNET or DENSE model sees them.",
-        ("alpnet", "dense"),
+        "Compares each place with averages of the marked ones, as a DENSE or ALPNET model sees them.",
+        ("dense", "alpnet"),
     ),
     "knn": Method("Nearest neighbours", "Compares place by place; takes any model.", None),
 }
@@ -94,20 +94,14 @@ class MethodChoice(PanelPart):
             found += [(name, _("{name} (needs no training)").format(name=name)) for name in UNTRAINED]
         return found
 
-    def _is_best(self, model, method):
-        kinds = METHODS[method].kinds if method in METHODS else None
-        if kinds is None:
-            return model in [name for name, _title in self._models(method)]
-        return any(card["name"] == model and card.get("method") == kinds[0] for card in self._cards)
-
     def _on_method(self, _index):
         if self._filling or self.parameters is None:
             return
         method = str(self.ui.methodSelector.currentData or "")
         modifying = self.parameters.StartModify()
         self.parameters.method = method
-        # A model of another kind than the method's best gives way to the one that fits the scan.
-        if not self._is_best(self.parameters.model, method):
+        # A model that the method cannot use gives way to the one that measured best of those that fit the scan.
+        if self.parameters.model not in [name for name, _title in self._models(method)]:
             self.parameters.model = ""
         self.parameters.EndModify(modifying)
 

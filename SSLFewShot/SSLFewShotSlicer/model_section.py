@@ -226,10 +226,11 @@ class ModelSection(Section):
         self._fitting = names
         self._fill(self.cards, names[0] if names else None)
         methods = {card["name"]: card.get("method") for card in self.cards}
-        if names and methods.get(names[0]) == "dense":
+        dense = [name for name in names if methods.get(name) == "dense"]
+        if dense:
             self.message.success(
                 _("{models}: made for scans like {scan}. Automatic takes {first}").format(
-                    models=", ".join(names), scan=scan, first=names[0]
+                    models=", ".join(names), scan=scan, first=dense[0]
                 )
             )
         elif names:

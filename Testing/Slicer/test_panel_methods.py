@@ -39,15 +39,15 @@ def test_a_method_offers_only_the_models_that_it_can_use(panel, host, case):
     panel.parameters.model = "dense-head-neck-ct"
     methods.currentIndex = methods.findData("prototype")
     host.process(0.1)
-    assert panel.parameters.model == "", "an ALPNET model that fits is better, which automatic takes"
-    assert "dense-head-neck-ct" in offered() and "ALPNET" in panel.ui.methodHint.text
+    assert panel.parameters.model == "dense-head-neck-ct" and "ALPNET" in panel.ui.methodHint.text
+    assert {"dense-head-neck-ct", "alpnet-head-neck-ct"} <= set(offered()) and "gvdiff" not in offered()
     methods.currentIndex = methods.findData("knn")
     host.process(0.1)
     assert "gvdiff" in offered() and "dense-head-neck-ct" in offered()
 
 
-def test_prototypes_of_a_dense_model_segment_the_scan(panel, host, case):
-    panel.parameters.method, panel.parameters.model = "prototype", "dense-head-neck-ct"
+def test_prototypes_of_an_alpnet_model_segment_the_scan(panel, host, case):
+    panel.parameters.method, panel.parameters.model = "prototype", "alpnet-head-neck-ct"
     host.process(0.1)
     job = apply(panel, host)
     assert job.state == "done", job.sentence
