@@ -11,8 +11,9 @@ from SSLFewShotLib.imaging.phantoms import phantom
 from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
+from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
-from SSLFewShotLib.segmentation.alignment import AlignmentSettings
+from SSLFewShotLib.segmentation.alignment import AlignmentSettings, DescribedScan
 from SSLFewShotLib.segmentation.deformable import convex_search, descended
 from SSLFewShotLib.segmentation.matching import mutual_matches, robust_affine
 from torch.nn import functional as F
@@ -55,6 +56,16 @@ def test_a_stiff_map_only_moves(rng):
     found, _ = robust_affine(sources, sources * 1.2 + 15, np.eye(4), stiffness=1e6)
     assert np.allclose(found[:3, :3], np.eye(3), atol=1e-3)
     assert np.allclose(found[:3, 3], 15, atol=6)
+
+
+def test_of_a_scan_of_any_length_no_more_than_40_000_places_are_matched():
+    for planes in (40, 400):
+        body = torch.ones(planes, 60, 60, dtype=torch.bool)
+        scan = PreparedScan(body.float(), body, np.zeros(3), np.full(3, 4.0), np.full(3, 120.0))
+        described = DescribedScan.of(scan, np.ones((1, *body.shape), np.float32))
+        assert len(described.places) == min(planes * 60 * 60 // 8, 40_000) == len(described.vectors)
+        assert described.places[:, 2].max() > 0.9 * 4 * planes
+        assert np.allclose(described.box, [[0, 0, 0], [236, 236, 4 * planes - 4]])
 
 
 def test_few_matches_leave_the_start_as_it_is():

@@ -17,6 +17,8 @@ from SSLFewShotLib.segmentation.matching import box_map, mutual_matches, robust_
 
 _MATCH_STEP = 2
 """Voxels between the places that are matched."""
+_MOST_PLACES = 40_000
+"""Of a scan, that are matched: the time grows with their square, and a head and neck has about 25,000."""
 _SURROUNDINGS = 8
 """Voxels around what matters that are aligned as well."""
 
@@ -62,8 +64,8 @@ class Alignment:
 class DescribedScan:
     """A scan as it is aligned.
 
-    field: (C, K, J, I) vectors of unit length on the grid of `scan`. Of every second voxel of the body: places
-    (N, 3) LPS mm and vectors (N, C); box: (2, 3) LPS mm of the body.
+    field: (C, K, J, I) vectors of unit length on the grid of `scan`. Of every second voxel of the body, 40,000 at
+    most: places (N, 3) LPS mm and vectors (N, C); box: (2, 3) LPS mm of the body.
     """
 
     scan: PreparedScan
@@ -79,6 +81,8 @@ class DescribedScan:
         voxels = np.argwhere(body if body.any() else np.ones_like(body))
         box = scan.origin + scan.spacing * np.stack([voxels.min(axis=0), voxels.max(axis=0)])[:, ::-1]
         chosen = voxels[(voxels % _MATCH_STEP == 0).all(axis=1)]
+        if len(chosen) > _MOST_PLACES:
+            chosen = chosen[np.sort(np.random.default_rng(0).permutation(len(chosen))[:_MOST_PLACES])]
         k, j, i = chosen.T
         places = scan.origin + scan.spacing * chosen[:, ::-1]
         return cls(scan, torch.from_numpy(field), places, field[:, k, j, i].T, box)
