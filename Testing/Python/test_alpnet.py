@@ -167,17 +167,19 @@ def test_the_loss_from_drawn_voxels_is_close_to_that_from_all(scans, monkeypatch
 
 
 @pytest.mark.slow
-def test_regions_are_found_better_with_every_iteration(scans):
+def test_an_episode_can_be_learned_by_heart(scans):
     task = a_task()
-    optimiser = torch.optim.AdamW(task.modules().parameters(), 2e-3)
-    dices = []
-    for number in range(40):
-        loss, metrics = task.loss(task.sample(ScanBatch(scans), np.random.default_rng(number)))
+    batch = task.sample(ScanBatch(scans), np.random.default_rng(0))
+    optimiser = torch.optim.AdamW(task.modules().parameters(), 5e-3)
+    losses, dices = [], []
+    for _ in range(60):
+        loss, metrics = task.loss(batch)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        losses.append(float(loss.detach()))
         dices.append(float(metrics["dice"]))
-    assert np.mean(dices[-8:]) > 1.5 * np.mean(dices[:8])
+    assert losses[-1] < 0.7 * losses[0] and dices[-1] > 2 * dices[0]
 
 
 @pytest.mark.parametrize(
