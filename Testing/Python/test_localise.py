@@ -112,6 +112,7 @@ def test_one_broken_scan_is_named_and_does_not_stop_the_others(scans, support, t
         (("--method", "support"), "needs a marked scan"),
         (("--margin", "1e9"), "a margin of"),
         (("--model", "no-such-model"), "no-such-model"),
+        (("--method", "certainty", "--model", "none-such"), "none-such"),
     ],
 )
 def test_wrong_use_is_refused_in_one_sentence(scans, support, tmp_path, arguments, said):

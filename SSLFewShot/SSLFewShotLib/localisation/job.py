@@ -13,7 +13,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
@@ -21,24 +20,20 @@ from SSLFewShotLib.imaging.box import Box
 from SSLFewShotLib.imaging.cases import find_scans
 from SSLFewShotLib.imaging.crop import crop_range
 from SSLFewShotLib.imaging.files import stem
-from SSLFewShotLib.imaging.lazy import Scan, open_scan
 from SSLFewShotLib.imaging.roi_files import ROI_ENDING, write_roi
 from SSLFewShotLib.imaging.tiff_stack import is_tiff_stack
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.localisation.choice import METHODS, make_localiser
 from SSLFewShotLib.localisation.localiser import Localiser, Location, Part
 from SSLFewShotLib.localisation.profile_plot import draw_profiles
-from SSLFewShotLib.models import installed_versions
+from SSLFewShotLib.localisation.reading import forget_scans, read_scan, some_of
+from SSLFewShotLib.models import ModelStore, installed_versions
 from SSLFewShotLib.networks.device import choose_device
 from SSLFewShotLib.outputs import check_output_folder, refuse_existing, write_text
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.support_files import read_support
 
 REPORT_NAME = "report.json"
-MOST_VOXELS = 1 << 27
-"""Of a scan that is compared as it is; a larger one, 512 MB as floats, is by means over blocks of its voxels."""
-MOST_IN_SLICES = 1 << 24
-"""The same for the methods that look at slices of a hundred pixels or some more."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +59,6 @@ class LocalisationJob:
     overwrite: bool = False
 
 
-MOST_TO_LEARN_FROM = 6
-"""How many of the targets are clustered."""
-
-_kept: dict[Path, tuple[Scan, Volume]] = {}
-
 Preparation = Callable[[LocalisationJob, dict[str, Path], torch.device, Progress], Localiser]
 
 
@@ -80,7 +70,9 @@ def fit_from_files(
         support = read_support(job.supports, job.segment_names, portion(progress, 0.0, 0.2))
         localiser = make_localiser(job.method, job.model, support.pairs[0][0], device)
         return localiser.fit(support, portion(progress, 0.2, 1.0))
-    volumes = _some_of(targets, job.method, portion(progress, 0.0, 0.3))
+    if job.model is not None:
+        ModelStore().find(job.model)  # before a large scan is read
+    volumes = some_of(targets, job.method, portion(progress, 0.0, 0.3))
     localiser = make_localiser(job.method, job.model, volumes[0], device)
     return localiser.fit(volumes, portion(progress, 0.3, 1.0))
 
@@ -99,7 +91,7 @@ def run(
     try:
         return _localised(job, progress, prepare)
     finally:
-        _kept.clear()
+        forget_scans()
 
 
 def _localised(job: LocalisationJob, progress: Progress, prepare: Preparation) -> dict[str, Any]:
@@ -174,37 +166,6 @@ def write_report(output: Path, report: dict[str, Any]) -> None:
     write_text(output / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
-def _read(path: Path, method: str, progress: Progress) -> tuple[Scan, Volume]:
-    """A scan, and as much of it as a method looks at; that of the last large one is kept until the job ends."""
-    if path in _kept:
-        return _kept[path]
-    scan = open_scan(path, portion(progress, 0.0, 0.5))
-    volume = scan.reduced(MOST_VOXELS if method == "support" else MOST_IN_SLICES, portion(progress, 0.5, 1.0))
-    if scan.whole() is None:
-        _kept.clear()
-        _kept[path] = scan, volume
-    return scan, volume
-
-
-def _some_of(targets: dict[str, Path], method: str, progress: Progress) -> list[Volume]:
-    """Some of the scans, evenly spread, those that can be read. Raises InputError when there is none."""
-    most = MOST_TO_LEARN_FROM if method == "clustering" else 1
-    paths, errors, volumes = list(targets.values()), [], []
-    chosen = {round(place) for place in np.linspace(0, len(paths) - 1, min(most, len(paths)))}
-    for number in [*sorted(chosen), *(n for n in range(len(paths)) if n not in chosen)]:
-        try:
-            part = portion(progress, len(volumes) / most, (len(volumes) + 1) / most)
-            volumes.append(_read(paths[number], method, part)[1])
-        except InputError as error:
-            errors.append(str(error))
-        if len(volumes) == len(chosen):
-            break
-    if not volumes:
-        more = f" (and none of the {len(paths)} scans can be used)" if len(paths) > 1 else ""
-        raise InputError(errors[0] + more)
-    return volumes
-
-
 def _check(job: LocalisationJob, targets: dict[str, Path]) -> None:
     if job.method not in METHODS:
         raise InputError(f"method '{job.method}' is not known; choose one of {', '.join(METHODS)}")
@@ -231,7 +192,7 @@ def _localise_one(
 ) -> dict[str, Any]:
     started = time.monotonic()
     progress(0.0, "reading the scan")
-    scan, volume = _read(path, job.method, portion(progress, 0.0, 0.1))
+    scan, volume = read_scan(path, job.method, portion(progress, 0.0, 0.1))
     location = localiser.locate(volume, portion(progress, 0.1, 0.95))
     margin = _margin(job, localiser)
     box = _grown(location.box, margin, volume)
