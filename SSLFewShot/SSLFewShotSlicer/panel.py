@@ -38,7 +38,7 @@ class Panel(VTKObservationMixin):
         self.logic = logic
         self.session = logic.session
         self.parameters = None
-        self._gui_tag = None
+        self._untie = None
         self._watched = []
         self._entered = False
         self.usual_tips = {}
@@ -75,10 +75,11 @@ class Panel(VTKObservationMixin):
         """Show these choices, None for none."""
         if self.parameters is not None:
             self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_choice)
-            self.parameters.disconnectGui(self._gui_tag)
+            self._untie()
+            self._untie = None
         self.parameters = chosen
         if chosen is not None:
-            self._gui_tag = parameters.connect(chosen, self.ui)
+            self._untie = parameters.connect(chosen, self.ui)
             self.addObserver(chosen.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_choice)
             self.refresh()
 

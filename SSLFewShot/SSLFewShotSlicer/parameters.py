@@ -100,11 +100,30 @@ def folder_of(text):
 
 
 def connect(parameters, ui):
-    """Tie the widgets that name a parameter to it; returns the tag for `disconnectGui`."""
+    """Tie the widgets that name a parameter to it; returns the function that unties them again."""
     tied = {}
     for widget in vars(ui).values():
         name = widget.property("SlicerParameterName") if hasattr(widget, "property") else None
         if name:
             tied[str(name)] = widget
-    # connectGui does the same, but returns no tag in Slicer 5.6.
-    return parameters.connectParametersToGui(tied)
+    node, observers = parameters.parameterNode, []
+
+    def add_observer(event, callback, priority=0.0):
+        observers.append(node.AddObserver(event, callback, priority))
+        return observers[-1]
+
+    # Slicer observes the node for the widgets, and leaves that observer behind when they are disconnected: once
+    # Python has collected what it calls, VTK crashes calling it. So its tag is kept, and it is taken out.
+    parameters.AddObserver = add_observer
+    try:
+        # connectGui does the same, but returns no tag in Slicer 5.6.
+        tag = parameters.connectParametersToGui(tied)
+    finally:
+        del parameters.AddObserver
+
+    def untie():
+        parameters.disconnectGui(tag)
+        for observer in observers:
+            node.RemoveObserver(observer)
+
+    return untie

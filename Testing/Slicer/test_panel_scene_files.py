@@ -57,3 +57,22 @@ def test_loading_a_second_scene_leaves_widgets_tied_to_one_set_of_choices(panel,
     panel.parameters.target_volume = None
     host.process(0.1)
     assert panel.ui.targetVolumeSelector.currentNode() is None
+
+
+def test_choices_that_are_let_go_leave_no_observer_for_vtk_to_call(panel, host):
+    import gc
+    import weakref
+
+    import slicer
+
+    known = weakref.ref(panel.parameters)
+    gc.collect()
+    gc.disable()
+    try:
+        panel.set_parameters(None)
+        # In a circle with an observer it would live on until Python collects it, and the observer after that.
+        assert known() is None
+    finally:
+        gc.enable()
+        slicer.modules.SSLFewShotWidget.initializeParameterNode()
+    assert panel.parameters is not None

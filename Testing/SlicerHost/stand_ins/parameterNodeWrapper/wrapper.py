@@ -123,11 +123,10 @@ class Wrapper:
         return tag
 
     def disconnectGui(self, tag):
-        connectors, observer = self._guis.pop(tag, ({}, None))
+        # As in Slicer, the node goes on being observed.
+        connectors, _observer = self._guis.pop(tag, ({}, None))
         for connector in connectors.values():
             connector.onChanged(None)
-        if observer is not None:
-            self.RemoveObserver(observer)
 
     def _taking(self, name, connector):
         def take():
