@@ -38,7 +38,7 @@ class SupportLocaliser(Localiser):
     """
 
     name = "support"
-    margin = 5.0
+    margin = 10.0
 
     def __init__(
         self,
