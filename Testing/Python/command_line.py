@@ -115,8 +115,9 @@ def write_patients(folder: Path, count: int = 3) -> Path:
 
 
 def files_in(folder: Path) -> list[str]:
-    """Every file and folder at or below a folder, hidden ones included."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")) if folder.exists() else []
+    """Every file and folder below a folder, hidden ones included; they may come and go meanwhile."""
+    found = (Path(place, name) for place, folders, files in os.walk(folder) for name in [*folders, *files])
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:

@@ -90,13 +90,18 @@ def test_one_labelled_scan_is_not_enough_for_a_demo(tmp_path):
 def test_a_model_that_fits_the_users_scans_is_taken_and_else_one_is_made(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(demo, "pretrain", lambda *arguments, **_: made.append(arguments[2]))
-    for modality, expected in (("CT", "dense-head-neck-ct"), ("MR", tmp_path / "out" / "heatmap-demo")):
-        folder = tmp_path / modality
+    own = tmp_path / "out" / "heatmap-demo"
+
+    def model(name: str, modality: str) -> str | Path:
+        folder = tmp_path / name
         write_cohort(folder, 2, modality=modality, size=SMALL)
-        support = demo.find_cases(folder)[0]
         settings = demo.TrainerSettings(minutes=0.01)
-        assert demo._model(folder, tmp_path / "out", support, False, settings, "cpu", ignore_progress) == expected
-    assert made == [tmp_path / "out" / "heatmap-demo"]
+        support = demo.find_cases(folder)[0]
+        return demo._model(folder, tmp_path / "out", support, False, settings, "cpu", ignore_progress)
+
+    assert model("ct", "CT") == "dense-head-neck-ct" and model("mr", "MR") == "any-modality" and not made
+    monkeypatch.setattr(demo, "fitting_models", lambda *_: [])
+    assert model("none", "MR") == own and made == [own]
 
 
 @pytest.mark.slow

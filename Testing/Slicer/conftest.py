@@ -59,6 +59,10 @@ def same_modules():
         for name in _packages():
             del sys.modules[name]
         sys.modules.update(before)
+        for name, module in before.items():
+            package, _, own = name.rpartition(".")
+            if package in before:
+                setattr(before[package], own, module)
 
 
 def _packages() -> dict:

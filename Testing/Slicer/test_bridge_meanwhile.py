@@ -108,12 +108,10 @@ def test_segments_of_which_nothing_was_found_are_there_and_named(scan, tmp_path)
 
 
 def test_an_error_half_way_leaves_the_scene_as_it_was(scan, result, monkeypatch):
-    from SSLFewShotSlicer.bridge import placing
-
     def fails(*_):
         raise MemoryError
 
-    monkeypatch.setattr(placing, "add_confidence", fails)
+    monkeypatch.setitem(place_result.__globals__, "add_confidence", fails)
     before = there()
     with pytest.raises(MemoryError):
         place_result(result, scan)

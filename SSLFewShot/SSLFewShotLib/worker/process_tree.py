@@ -6,6 +6,7 @@ that computes: ending it alone would leave the other one with the memory of the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -100,14 +101,21 @@ def kill_tree(
     roots = [process for process in (root, *also) if process is not None]
     killed: set[int] = set()
     deadline = time.monotonic() + timeout
+    seen_none = False
     while roots:
-        # Once more each time: one that was just being started is in the next list.
+        # Once more each time: one that was just being started is in the next list. A list takes a while to make,
+        # and one that starts another and ends meanwhile hides both, so that the first without any may be wrong.
         alive = [process for process in tree(*roots) if not process.ended]
-        if not alive:
+        if not alive and seen_none:
             break
+        seen_none = not alive
         if sys.platform == "win32":
             _taskkill(alive)
         else:
+            for group in {process.group for process in alive} & {root.pid for root in roots}:
+                # All at once, also those that are being started.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGKILL)
             for process in alive:
                 _kill(process)
         killed.update(process.pid for process in alive)
