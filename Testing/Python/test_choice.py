@@ -87,12 +87,12 @@ def test_the_best_bundled_model_for_a_phantom_ct_is_the_dense_one(tmp_path):
     assert names(patient(0)[0], ModelStore(tmp_path))[0] == "dense-head-neck-ct"
 
 
-def test_labels_are_aligned_by_the_dense_model_that_fits_best_and_voted_on_without_one(tmp_path):
+def test_labels_are_aligned_where_a_dense_model_fits_and_voted_on_elsewhere(tmp_path):
     ct, mr = patient(0)[0], patient(0, "MR")[0]
     bundled, none = ModelStore(tmp_path), store_of(tmp_path)
     assert chosen("auto", None, ct, bundled) == ("aligned", "dense-head-neck-ct")
-    assert chosen("auto", None, mr, bundled) == ("aligned", "any-modality")
-    assert chosen("auto", None, ct, none) == ("knn", DEFAULT_MODEL)
+    assert chosen("auto", None, mr, bundled) == chosen("auto", None, ct, none) == ("knn", DEFAULT_MODEL)
+    assert chosen("aligned", None, mr, bundled) == ("aligned", "any-modality")
     assert chosen("auto", "gvdiff", ct, bundled) == ("knn", "gvdiff")
     assert chosen("auto", "dense-head-neck-ct", mr, bundled) == ("aligned", "dense-head-neck-ct")
     assert chosen("aligned", None, ct, bundled) == ("aligned", "dense-head-neck-ct")

@@ -57,8 +57,8 @@ def chosen(
 ) -> tuple[str, str | None]:
     """The method and the model that are meant.
 
-    "auto" is "aligned" where a dense model fits the scan `like` (or is the one given), "prototype" with an alpnet
-    model that was given, else "knn"; no model is the first that fits for "aligned" and "prototype",
+    "auto" is "aligned" where a dense model made for such scans fits the scan `like` (or one is given), "prototype"
+    with an alpnet model that was given, else "knn"; no model is the first that fits for "aligned" and "prototype",
     `DEFAULT_MODEL` for "knn", and stays None for "box".
 
     Raises InputError for an unknown method, and for "aligned" and "prototype" when no model of theirs fits.
@@ -77,7 +77,9 @@ def chosen(
             "one all the same, pretrain one, or take the nearest neighbours (method knn)"
         )
     if method == "auto" and model is None:
-        dense = [card.name for card in fitting_models(like, store) if card.method == "dense"]
+        cards = [card for card in fitting_models(like, store) if card.method == "dense"]
+        # One that knows no anatomy measured worse than the vote by what needs no training (README).
+        dense = [card.name for card in cards if card.preprocessing["modality"] != "any"]
         return ("aligned", dense[0]) if dense else ("knn", DEFAULT_MODEL)
     if method == "auto":
         method = {"dense": "aligned", "alpnet": "prototype"}.get(_kind_of(model, store), "knn")
