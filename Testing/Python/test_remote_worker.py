@@ -25,6 +25,8 @@ pytestmark = posix_only
 __all__ = ["place"]
 
 QUICK = {"model": "gvdiff", "format": "nrrd", "settings": {"spacing": 16.0}}
+SLOW = {**QUICK, "settings": {"spacing": 3.0}}
+"""So many points that an answer cannot come before what is done about a report of progress."""
 
 
 def alike(one: Path, other: Path) -> None:
@@ -161,17 +163,18 @@ def test_a_damaged_scan_is_named_as_it_is_called_here(place, tmp_path):
 
 
 def test_a_cancel_ends_it_and_leaves_nothing_here(place, tmp_path):
-    params = {**QUICK, "supports": [pair(place.here)], "targets": [str(place.here / "pt_2_ct.nrrd")]}
-    for stage in ("sending", "describing"):
+    params = {"supports": [pair(place.here)], "targets": [str(place.here / "pt_2_ct.nrrd")]}
+    output = str(tmp_path / "out")
+    for while_sending in (True, False):
 
-        def cancel(fraction, message, remaining, stage=stage):
-            if message.startswith(stage):
+        def cancel(fraction, message, remaining, while_sending=while_sending):
+            if message.startswith("sending") == while_sending:
                 raise Cancelled
 
         with pytest.raises(Cancelled):
-            place.jobs.run("segment", {**params, "output": str(tmp_path / "out")}, cancel)
+            place.jobs.run("segment", {**SLOW, **params, "output": output}, cancel)
         assert files_in(tmp_path / "out") == []
-    assert place.jobs.run("segment", {**params, "output": str(tmp_path / "out")})["targets"][0]["volumes_ml"]
+    assert place.jobs.run("segment", {**QUICK, **params, "output": output})["targets"][0]["volumes_ml"]
 
 
 def test_a_worker_that_was_killed_gets_the_support_carried_again(place, tmp_path):
@@ -188,16 +191,17 @@ def test_a_worker_that_was_killed_gets_the_support_carried_again(place, tmp_path
 
 
 def test_a_worker_that_dies_while_it_computes_is_said_to_be_lost_and_leaves_nothing_here(place, tmp_path):
-    params = {**QUICK, "supports": [pair(place.here)], "targets": [str(place.here / "pt_1_ct.nrrd")]}
+    params = {"supports": [pair(place.here)], "targets": [str(place.here / "pt_1_ct.nrrd")]}
+    params["output"] = str(tmp_path / "out")
 
     def kill(fraction, message, remaining):
-        if message.startswith(("describing", "reading")):
+        if not message.startswith("sending"):
             os.kill(place.client.pid, signal.SIGKILL)
 
     with pytest.raises(WorkerLost, match="during segment"):
-        place.jobs.run("segment", {**params, "output": str(tmp_path / "out")}, kill)
+        place.jobs.run("segment", {**SLOW, **params}, kill)
     assert files_in(tmp_path / "out") == []
-    assert place.jobs.run("segment", {**params, "output": str(tmp_path / "out")})["targets"][0]["volumes_ml"]
+    assert place.jobs.run("segment", {**QUICK, **params})["targets"][0]["volumes_ml"]
 
 
 def test_the_log_of_the_worker_names_no_scan(place, tmp_path):

@@ -92,10 +92,10 @@ class CheckableComboBox(QComboBox):
 
     def _on_rows(self, parent, first, last):
         for row in range(first, last + 1):
-            item = self.model().item(row)
-            item.setCheckable(True)
-            if item.data(Qt.CheckStateRole) is None:
-                item.setCheckState(Qt.Unchecked)
+            # By its index: Python's object for an item of Qt's own outlives it, and stands for what lies there next.
+            index = self.model().index(row, 0, parent)
+            if self.model().data(index, Qt.CheckStateRole) is None:
+                self.model().setData(index, Qt.Unchecked, Qt.CheckStateRole)
 
     def _on_data(self, first, last, roles):
         if not roles or Qt.CheckStateRole in roles:
