@@ -17,8 +17,9 @@ from SSLFewShotLib.imaging.files import read_labels, read_volume, stem
 from SSLFewShotLib.imaging.phantoms import write_cohort
 from SSLFewShotLib.imaging.resampling import labels_on_grid
 from SSLFewShotLib.outputs import check_output_folder, write_text
-from SSLFewShotLib.pretext.pretrain import PretrainingSource, pretrain
+from SSLFewShotLib.pretext.pretrain import pretrain
 from SSLFewShotLib.pretext.trainer import TrainerSettings
+from SSLFewShotLib.pretext.training_scans import PretrainingSource
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.choice import fitting_models
 from SSLFewShotLib.segmentation.job import SegmentationJob, run

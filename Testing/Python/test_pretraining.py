@@ -18,8 +18,9 @@ from SSLFewShotLib.imaging.files import read_volume
 from SSLFewShotLib.imaging.phantoms import write_cohort
 from SSLFewShotLib.models import load_model
 from SSLFewShotLib.pretext.methods import METHODS
-from SSLFewShotLib.pretext.pretrain import PretrainingSource, pretrain, split_held_out
+from SSLFewShotLib.pretext.pretrain import pretrain
 from SSLFewShotLib.pretext.trainer import TrainerSettings
+from SSLFewShotLib.pretext.training_scans import PretrainingSource, split_held_out
 from SSLFewShotLib.sampling.extent import Extent
 
 # Coarse, so that a phantom is prepared in no time.

@@ -12,6 +12,7 @@ from SSLFewShotLib.pretext.dense import CROP
 from SSLFewShotLib.pretext.pretrain import pretrain
 from SSLFewShotLib.pretext.synthetic_pool import SyntheticPool
 from SSLFewShotLib.pretext.trainer import TrainerSettings
+from SSLFewShotLib.pretext.training_scans import PretrainingSource
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.synthetic import SIDE, SyntheticScan
 from SSLFewShotLib.sampling.views import View
@@ -105,6 +106,8 @@ def test_only_dense_learns_from_synthetic_scans(tmp_path):
         pretrain(None, "heatmap", tmp_path / "any", SHORT)
     with pytest.raises(InputError, match="size"):
         pretrain(None, "dense", tmp_path / "any", SHORT, extent=Extent())
+    with pytest.raises(InputError, match="source"):
+        pretrain(None, "dense", tmp_path / "any", SHORT, PretrainingSource("mine"))
     assert not list(tmp_path.iterdir())
 
 

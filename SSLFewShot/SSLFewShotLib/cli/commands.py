@@ -59,8 +59,9 @@ def _segmented(arguments: argparse.Namespace, progress: Progress) -> dict[str, A
 
 def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any] | None, str]:
     """`sslfewshot pretrain`."""
-    from SSLFewShotLib.pretext.pretrain import PretrainingSource, pretrain
+    from SSLFewShotLib.pretext.pretrain import pretrain
     from SSLFewShotLib.pretext.trainer import TrainerSettings
+    from SSLFewShotLib.pretext.training_scans import PretrainingSource
     from SSLFewShotLib.sampling.extent import Extent
 
     minutes = 30.0 if arguments.iterations is None and arguments.minutes is None else arguments.minutes
@@ -71,9 +72,11 @@ def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         schedule=arguments.schedule,
         seed=arguments.seed,
     )
-    name = arguments.folder.resolve().name if arguments.folder else "synthetic"
-    modality = arguments.modality.upper() if arguments.modality else None
-    source = PretrainingSource(name, arguments.data_source, arguments.data_licence, modality)
+    source = None
+    if not arguments.synthetic:
+        modality = arguments.modality.upper() if arguments.modality else None
+        name = arguments.folder.resolve().name
+        source = PretrainingSource(name, arguments.data_source, arguments.data_licence, modality)
     extent = None if arguments.extent_mm is None else Extent("mm", arguments.extent_mm)
     if arguments.normalised:
         extent = Extent("normalised", 1.0)

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 import shutil
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from SSLFewShotLib.errors import InputError, InputWarning
-from SSLFewShotLib.imaging.cases import find_scans
-from SSLFewShotLib.imaging.files import read_volume
-from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.models import ModelCard, save_model
 from SSLFewShotLib.models.card import installed_versions
 from SSLFewShotLib.networks.device import choose_device
 from SSLFewShotLib.outputs import check_output_folder, write_text
-from SSLFewShotLib.pretext.continuing import Beginning, begun_options, labelled_cases
+from SSLFewShotLib.pretext.continuing import Beginning, begun_options
 from SSLFewShotLib.pretext.distributed import joined
 from SSLFewShotLib.pretext.loss_curve import draw_loss_curve
 from SSLFewShotLib.pretext.methods import make_task
@@ -32,24 +26,12 @@ from SSLFewShotLib.pretext.pool import ScanPool
 from SSLFewShotLib.pretext.synthetic_pool import SyntheticPool
 from SSLFewShotLib.pretext.task import PretextTask
 from SSLFewShotLib.pretext.trainer import Trainer, TrainerSettings, Training
+from SSLFewShotLib.pretext.training_scans import PretrainingSource, TrainingScans
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.sampling.extent import Extent
-from SSLFewShotLib.sampling.intensity import Intensity, modality_of
+from SSLFewShotLib.sampling.intensity import Intensity
 
 HELD_OUT_BATCHES = 40
-
-
-@dataclass(frozen=True)
-class PretrainingSource:
-    """Where the scans come from, for the card. modality: "CT", "MR", … or None to find out."""
-
-    name: str
-    source: str = "the user's own folder"
-    licence: str = "not stated"
-    modality: str | None = None
-
-
-SYNTHETIC = PretrainingSource("synthetic scans", "random shapes with random contrasts, drawn anew", "no data")
 
 
 def pretrain(
@@ -76,9 +58,9 @@ def pretrain(
     task's control metric on it is written to the card beside its chance level. `on_row` is called after each new
     row of the loss curve.
 
-    options: the method's own settings, by name. start: a model with the same networks to go on from; its extent
-    and intensity hold. labelled: ids of the cases in `folder` whose labels are learned from, instead of learning
-    from all scans without labels.
+    source: of the scans in `folder`. options: the method's own settings, by name. start: a model with the same
+    networks to go on from; its extent and intensity hold. labelled: ids of the cases in `folder` whose labels are
+    learned from, instead of learning from all scans without labels.
 
     Returns the card; None on the processes of a torchrun that do not write. Raises InputError for unusable input,
     an existing output, an unfinished run without `resume`, or a loss that is no longer finite; Cancelled when the
@@ -88,39 +70,30 @@ def pretrain(
     work = output.with_name(output.name + ".training")
     _check_output(output, work, resume, overwrite)
     begun = None if start is None else Beginning.read(start)
-    if folder is None:
-        _check_synthetic(method, extent, start, labelled)
-        cases, paths, source, modality = None, [], SYNTHETIC, "any"
-        extent, intensity = Extent("suited", 1.0), Intensity.for_modality(modality)
-    else:
-        cases = None if labelled is None else labelled_cases(folder, labelled)
-        paths = find_scans(folder) if cases is None else [case.image for case in cases]
-        first = _first_readable(paths)
-        modality = (source.modality if source else None) or modality_of(first)
-        source = source or PretrainingSource(Path(folder).resolve().name)
-        intensity = Intensity.for_modality(modality)
-        if begun is not None:
-            modality = modality if begun.modality == "any" else begun.modality
-            extent, intensity = begun.extent.settled(first), begun.intensity
-        extent = extent or Extent.suited_to(first)
-    with joined(choose_device(device)) as (processes, device):
-        task = seeded_task(
-            method, extent, intensity, batch_size, settings.seed, begun_options(method, options, begun)
+    if folder is not None:
+        scans = TrainingScans.below(folder, source, extent, begun, labelled)
+    elif any(given is not None for given in (source, extent, begun, labelled)):
+        raise InputError(
+            "synthetic scans have neither source, size nor labels, and are for a beginning; leave such options out"
         )
+    else:
+        scans = TrainingScans.synthetic(method)
+    with joined(choose_device(device)) as (processes, device):
+        all_options = begun_options(method, options, begun)
+        task = seeded_task(method, scans.extent, scans.intensity, batch_size, settings.seed, all_options)
         extent = task.preparation.extent
         if begun is not None:
             begun.load_into(task)
-        if cases is not None:
-            task.use_labels(cases)
-        train_paths, held_out = split_held_out(paths)
-        pool = SyntheticPool() if folder is None else ScanPool(train_paths, task.preparation)
+        if scans.cases is not None:
+            task.use_labels(scans.cases)
+        pool = scans.pool(task.preparation)
         identity = {
             "batch_size": task.batch_size,
             "extent": [extent.unit, extent.scale],
-            "scans": _fingerprint(train_paths),
+            "scans": scans.fingerprint(),
             **({"options": dict(options)} if options else {}),
             **({"start": begun.card.name, "start_sha256": begun.card.weights["sha256"]} if begun else {}),
-            **({"labelled": [case.id for case in cases]} if cases is not None else {}),
+            **({"labelled": [case.id for case in scans.cases]} if scans.cases is not None else {}),
         }
         trainer = Trainer(task, pool, settings, work, device, processes, identity)
         if processes.leads and work.exists() and not resume:
@@ -131,19 +104,10 @@ def pretrain(
         if not processes.leads:
             return None
         progress(0.98, "measuring the control metric on held-out scans")
-        tests = pool if folder is None else ScanPool(held_out, task.preparation)
-        metrics = control_metric(task, tests, device)
-        drawn = settings.scans_at_once * -(-training.iteration // settings.refresh_every)
-        data = {
-            "name": source.name,
-            "source": source.source,
-            "licence": source.licence,
-            "scans": drawn if folder is None else len(train_paths) - len(pool.skipped),
-        }
-        if cases is not None:
-            data["name"] += f", labels of {', '.join(case.id for case in cases)}"
+        metrics = control_metric(task, scans.held_out_pool(task.preparation), device)
+        data = scans.on_card(pool, trainer.settings, training.iteration)
         every = [*(part for part in (begun.card.training["data"] if begun else []) if part != data), data]
-        card = _card(output.name, task, training, trainer, modality, extent, every, metrics)
+        card = _card(output.name, task, training, trainer, scans, every, metrics)
         tensors = descriptor_tensors(task)
     card = save_model(
         output, card, tensors, {"loss.csv": work / "loss.csv", "loss.png": work / "loss.png"}, overwrite=overwrite
@@ -165,12 +129,6 @@ def seeded_task(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make_task(method, extent, intensity, batch_size, options)
-
-
-def split_held_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Every 20th scan is held out for the control metric, when there are at least ten."""
-    held_out = list(paths[9::20]) if len(paths) >= 10 else []
-    return [path for path in paths if path not in held_out], held_out
 
 
 def control_metric(task: PretextTask, pool: ScanPool | SyntheticPool, device: torch.device) -> dict[str, Any]:
@@ -223,30 +181,6 @@ def _check_output(output: Path, work: Path, resume: bool, overwrite: bool) -> No
         )
 
 
-def _check_synthetic(method: str, *settings: Any) -> None:
-    if method != "dense":
-        raise InputError(f"{method}: there are synthetic scans for dense only; give a folder of scans")
-    if any(setting is not None for setting in settings):
-        raise InputError(
-            "synthetic scans have neither size nor labels, and are for a beginning; leave such options out"
-        )
-
-
-def _first_readable(paths: Sequence[Path]) -> Volume:
-    reasons = []
-    for path in paths:
-        try:
-            return read_volume(path)
-        except InputError as error:
-            reasons.append(str(error))
-            warnings.warn(f"skipped: {error}", InputWarning, stacklevel=3)
-    raise InputError(f"none of the {len(paths)} scans can be read: {'; '.join(reasons[:3])}")
-
-
-def _fingerprint(paths: Sequence[Path]) -> str:
-    return hashlib.sha256("\n".join(path.name for path in paths).encode()).hexdigest()[:16]
-
-
 def _report(work: Path, training: Training, task: PretextTask, pool: ScanPool | SyntheticPool) -> None:
     """The curve so far, as loss.csv and loss.png, and what the task has to show of its first scan."""
     if not training.rows:
@@ -266,21 +200,19 @@ def _card(
     task: PretextTask,
     training: Training,
     trainer: Trainer,
-    modality: str,
-    extent: Extent,
+    scans: TrainingScans,
     every: list[dict[str, Any]],
     metrics: dict[str, Any],
 ) -> ModelCard:
     """every: the data of all trainings that led here, this one's last."""
-    data = every[-1]
-    kind = "synthetic" if isinstance(trainer.pool, SyntheticPool) else "unlabelled"
+    data, modality, extent = every[-1], scans.modality, task.preparation.extent
     modules = task.descriptor_modules()
     settings = {key: value for key, value in trainer.identity.items() if value is not None and key != "scans"}
     place = trainer.device.type + (f" × {trainer.processes.count}" if trainer.processes.count > 1 else "")
     return ModelCard(
         name=name,
         title=f"{task.name.upper()} descriptor, {data['name']}",
-        description=f"Self-supervised {task.name} pretraining on {data['scans']} {kind} scans ({modality}).",
+        description=f"Self-supervised {task.name} pretraining on {data['scans']} {scans.kind} scans ({modality}).",
         method=task.name,
         architecture={
             "name": task.architecture,

@@ -185,7 +185,8 @@ def _failure(reason: str) -> dict[str, Any]:
 
 def _train(folder: TrainingFolder, settings: dict[str, Any], status: Status, watch: StopWatch) -> str:
     """Pretrain; returns the model's name in the store, or its folder when it is in none."""
-    from SSLFewShotLib.pretext.pretrain import PretrainingSource, pretrain
+    from SSLFewShotLib.pretext.pretrain import pretrain
+    from SSLFewShotLib.pretext.training_scans import PretrainingSource
 
     def progress(fraction: float, message: str) -> None:
         status.progress(fraction, message)
