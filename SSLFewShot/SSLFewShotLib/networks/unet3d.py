@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from SSLFewShotLib.networks.padding import cut, padded
+
 
 class DoubleConvolution(nn.Sequential):
     """Two 3 × 3 × 3 convolutions without bias, each before a normalisation and a leaky ReLU.
@@ -26,13 +28,15 @@ class DoubleConvolution(nn.Sequential):
 class UNet3d(nn.Module):
     """(N, inputs, K, J, I) to (N, outputs, K, J, I); any size, padded inside to a multiple of 2^(levels − 1).
 
-    features: feature maps of the first level, doubled with every further one.
+    features: feature maps of the first level, doubled with every further one. widths: channels of each level of
+    the encoder, the finest first; the sides of what is encoded must be multiples of `multiple`.
     """
 
     def __init__(self, inputs: int = 1, features: int = 32, outputs: int = 32, levels: int = 4):
         super().__init__()
         self.settings = {"inputs": inputs, "features": features, "outputs": outputs, "levels": levels}
-        widths = [features * 2**level for level in range(levels)]
+        self.widths = widths = [features * 2**level for level in range(levels)]
+        self.multiple = 2 ** (levels - 1)
         self.encoder = nn.ModuleList()
         for wide, before in zip(widths, [inputs, *widths[:-1]], strict=True):
             self.encoder.append(DoubleConvolution(before, max(before, wide // 2), wide))
@@ -42,11 +46,8 @@ class UNet3d(nn.Module):
         self.head = nn.Conv3d(features, outputs, 1)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        size = values.shape[2:]
-        multiple = 2 ** (len(self.encoder) - 1)
-        padding = [p for n in reversed(size) for p in (0, -n % multiple)]
-        maps = self.encode(F.pad(values, padding, mode="replicate") if any(padding) else values)
-        return self.head(self.decode(maps))[:, :, : size[0], : size[1], : size[2]]
+        maps = self.encode(padded(values, self.multiple))
+        return cut(self.head(self.decode(maps)), values.shape[2:])
 
     def encode(self, values: torch.Tensor) -> list[torch.Tensor]:
         """The feature maps of every level, the finest first. The size must fit the number of levels."""
