@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from SSLFewShotLib.errors import InputError
-from SSLFewShotLib.networks.slices import SliceNetwork
-from SSLFewShotLib.pretext.task import Batch, PretextTask
+from SSLFewShotLib.pretext.slice_task import SliceTask
+from SSLFewShotLib.pretext.task import Batch
 from SSLFewShotLib.sampling.batch import ScanBatch
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
-from SSLFewShotLib.sampling.slices import AXES, SlicePreparation, axes_in, planes, turned
+from SSLFewShotLib.sampling.slices import planes, turned
 
 POSITIONS = ("normal", "uniform")
 _SHIFT, _TURN, _ZOOM, _NOISE = 3.0, 8.0, 1.8, 0.05
@@ -50,7 +49,7 @@ def chance_displacement(count: int) -> float:
     return (count**2 - 1) / (3 * count)
 
 
-class SliceOrder(PretextTask):
+class SliceOrder(SliceTask):
     """Rank a batch of slices of one scan by their place along an axis.
 
     batch_size: slices of a batch. axes: the slicing axes that batches are drawn from, letters of "LPS".
@@ -59,7 +58,6 @@ class SliceOrder(PretextTask):
     """
 
     name = "slice-order"
-    architecture = "SliceNetwork"
     control_metric = "mean_displacement"
     higher_is_better = False
     usual_batch = 12
@@ -79,24 +77,12 @@ class SliceOrder(PretextTask):
             raise InputError(f"batch size {batch_size}: at least 2 slices can be put in order")
         if positions not in POSITIONS:
             raise InputError(f"positions '{positions}': one of {', '.join(POSITIONS)} was expected")
-        if not 0 < margin < np.inf or not 16 <= side <= 1024:
-            raise InputError(f"margin {margin}, side {side}: a number above 0 and 16 to 1024 pixels were expected")
-        self.preparation = SlicePreparation(intensity=intensity, side=side)
-        self.batch_size = batch_size
-        self.axes = axes_in(axes)
+        if not 0 < margin < np.inf:
+            raise InputError(f"margin {margin}: a number above 0 was expected")
+        super().__init__(intensity, batch_size, axes, side, network, inputs=1, outputs=1)
         self.margin = margin
         self.positions = positions
         self.chance = chance_displacement(batch_size)
-        self.network = SliceNetwork(1, 1, network)
-
-    def modules(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"slices": self.network})
-
-    def descriptor_modules(self) -> dict[str, nn.Module]:
-        return {"slices": self.network}
-
-    def architecture_settings(self) -> dict[str, Any]:
-        return self.network.settings
 
     def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:
         """slices: (N, 1, side, side) of one scan, changed a little; order: (N,) their numbers.
@@ -135,10 +121,4 @@ class SliceOrder(PretextTask):
         return order_loss(scores, batch["order"], self.margin), {self.control_metric: displacement}
 
     def settings(self) -> dict[str, Any]:
-        return {
-            "axes": "".join(AXES[axis] for axis in self.axes),
-            "side": self.preparation.side,
-            "margin": self.margin,
-            "positions": self.positions,
-            "batch_size": self.batch_size,
-        }
+        return {**super().settings(), "margin": self.margin, "positions": self.positions}

@@ -14,22 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from SSLFewShotLib.errors import InputError
-from SSLFewShotLib.networks.slices import SliceNetwork
-from SSLFewShotLib.pretext.task import Batch, PretextTask
+from SSLFewShotLib.pretext.slice_task import SliceTask
+from SSLFewShotLib.pretext.task import Batch
 from SSLFewShotLib.sampling.batch import ScanBatch
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
-from SSLFewShotLib.sampling.slices import AXES, SlicePreparation, axes_in, planes, turned
+from SSLFewShotLib.sampling.slices import planes, turned
 
 ANGLES = (-90.0, -60.0, -30.0, 0.0, 30.0, 60.0, 90.0)
 _COMMON_TURN, _ZOOM, _NOISE, _CONTRAST = 12.0, 1.8, 0.05, 0.1
 
 
-class SliceRotation(PretextTask):
+class SliceRotation(SliceTask):
     """Tell the angle between two slices.
 
     axes: the slicing axes that pairs are drawn from, letters of "LPS". reach: how far apart two slices are at
@@ -38,7 +37,6 @@ class SliceRotation(PretextTask):
     """
 
     name = "slice-rotation"
-    architecture = "SliceNetwork"
     control_metric = "accuracy"
     higher_is_better = True
     usual_batch = 16
@@ -54,26 +52,14 @@ class SliceRotation(PretextTask):
         reach: float = 0.05,
         angles: Sequence[float] = ANGLES,
     ):
-        if not 0 < reach <= 1 or not 16 <= side <= 1024:
-            raise InputError(f"reach {reach}, side {side}: a share of an axis and 16 to 1024 pixels were expected")
+        if not 0 < reach <= 1:
+            raise InputError(f"reach {reach}: a share of an axis, above 0 and at most 1, was expected")
         if len(set(angles)) < 2 or len(set(angles)) != len(angles) or not np.isfinite(angles).all():
             raise InputError(f"angles {list(angles)}: at least two different ones were expected")
-        self.preparation = SlicePreparation(intensity=intensity, side=side)
-        self.batch_size = batch_size
-        self.axes = axes_in(axes)
+        super().__init__(intensity, batch_size, axes, side, network, inputs=2, outputs=len(angles))
         self.reach = reach
         self.angles = [float(angle) for angle in angles]
         self.chance = 1 / len(self.angles)
-        self.network = SliceNetwork(2, len(self.angles), network)
-
-    def modules(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"slices": self.network})
-
-    def descriptor_modules(self) -> dict[str, nn.Module]:
-        return {"slices": self.network}
-
-    def architecture_settings(self) -> dict[str, Any]:
-        return self.network.settings
 
     def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:
         """pairs: (N, 2, side, side), the second slice turned; angle: (N,) which of the table."""
@@ -104,13 +90,7 @@ class SliceRotation(PretextTask):
         return F.cross_entropy(logits, batch["angle"]), {self.control_metric: accuracy}
 
     def settings(self) -> dict[str, Any]:
-        return {
-            "axes": "".join(AXES[axis] for axis in self.axes),
-            "side": self.preparation.side,
-            "reach": self.reach,
-            "angles": self.angles,
-            "batch_size": self.batch_size,
-        }
+        return {**super().settings(), "reach": self.reach, "angles": self.angles}
 
 
 def neighbour(first: int, length: int, reach: float, rng: np.random.Generator) -> int:
