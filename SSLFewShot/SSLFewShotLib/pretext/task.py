@@ -64,6 +64,17 @@ class PretextTask(ABC):
     def draw_example(self, scan: PreparedScan, folder: Path) -> None:  # noqa: B027 - few tasks have one
         """Leave a picture in the training's folder of what is learned from, where the task has one."""
 
+    def has_enough(self, iteration: int) -> bool:
+        """Whether the training ends before its budget is spent; asked before each iteration, perhaps twice."""
+        return False
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside weights, for a task that remembers something; nothing that can run code."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027 - few tasks remember anything
+        """Take back what `state` gave."""
+
     @abstractmethod
     def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:
         """Draw a batch from the loaded scans, on their device."""

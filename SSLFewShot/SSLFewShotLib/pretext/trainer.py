@@ -20,6 +20,7 @@ from SSLFewShotLib.pretext.checkpoint import load_checkpoint, save_checkpoint
 from SSLFewShotLib.pretext.distributed import Processes
 from SSLFewShotLib.pretext.interruption import interrupts_held
 from SSLFewShotLib.pretext.pool import ScanPool
+from SSLFewShotLib.pretext.recovery import Recovery
 from SSLFewShotLib.pretext.synthetic_pool import SyntheticPool
 from SSLFewShotLib.pretext.task import Batch, PretextTask
 from SSLFewShotLib.progress import Progress, ignore_progress
@@ -156,6 +157,7 @@ class Trainer:
         # torch 2.2, the last for Intel Macs, has it under torch.cuda only.
         scaler = getattr(torch.amp, "GradScaler", torch.cuda.amp.GradScaler)
         self.scaler = scaler(enabled=self.mixed)
+        self.recovery = Recovery(self.module, self.optimiser, folder)
         self.training = Training()
         self._in_step = False
 
@@ -168,8 +170,10 @@ class Trainer:
     ) -> Training:
         """Train until the budget is spent; `on_row` is called after each new row of the log.
 
-        Raises Cancelled when the user cancels, after writing a checkpoint; InputError when the loss is no longer
-        finite, or when the checkpoint to resume from is missing, damaged or of other settings.
+        A loss that is not finite has the training go back to good weights and on with a lower rate, see `Recovery`.
+
+        Raises Cancelled when the user cancels, after writing a checkpoint; InputError when the loss does not become
+        finite again, or when the checkpoint to resume from is missing, damaged or of other settings.
         """
         if not self.processes.leads:
             progress = ignore_progress
@@ -217,14 +221,17 @@ class Trainer:
                 )
             rng = np.random.default_rng([self.settings.seed, training.iteration, rank, 2])
             self.task.fraction = fraction
+            if self.task.has_enough(training.iteration):
+                break
             batch = self.task.sample(volumes, rng)
             # Most of the time goes by here: Ctrl-C waits for the step's end, so that there is a state to save.
             with interrupts_held():
                 self._in_step = True
-                window.append(self._step(model, batch, fraction))
+                if (done := self._step(model, batch, fraction)) is not None:
+                    window.append(done)
                 training.iteration += 1
                 training.seconds = time.monotonic() - started
-                if training.iteration % self._log_every() == 0:
+                if window and training.iteration % self._log_every() == 0:
                     self._log(window, fraction)
                     window.clear()
                     on_row(training)
@@ -242,12 +249,18 @@ class Trainer:
 
     def _step(
         self, model: nn.Module, batch: Batch, fraction: float
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]] | None:
+        """Loss and metrics; None where the loss was not finite, and the last good weights were taken back."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.rate(fraction)
+            group["lr"] = self._rate(fraction)
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cuda", torch.float16) if self.mixed else contextlib.nullcontext():
             loss, metrics = model(batch)
+        if self.processes.count == 1:  # several would have to go back together
+            if not bool(loss.detach().isfinite()):
+                self.recovery.go_back(self.training.iteration, float(loss.detach()))
+                return None
+            self.recovery.keep(self.training.iteration)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimiser)
         self.scaler.update()
@@ -261,10 +274,13 @@ class Trainer:
                 "--overwrite and a lower --learning-rate"
             )
         row = {"iteration": self.training.iteration, "minutes": round(self.training.seconds / 60, 3), "loss": loss}
-        row["learning_rate"] = self.settings.rate(fraction)
+        row["learning_rate"] = self._rate(fraction)
         for name in window[0][1]:
             row[name] = float(torch.stack([metrics[name].float() for _, metrics in window]).mean())
         self.training.rows.append(row)
+
+    def _rate(self, fraction: float) -> float:
+        return self.settings.rate(fraction) * self.recovery.factor
 
     def _log_every(self) -> int:
         return max(1, (self.settings.iterations or 20_000) // 400)
@@ -289,6 +305,8 @@ class Trainer:
             "iteration": self.training.iteration,
             "seconds": self.training.seconds,
             "rows": self.training.rows,
+            "recovery": self.recovery.state(),
+            "task": self.task.state(),
         }
         save_checkpoint(self.folder, state)
         on_checkpoint(self.training)
@@ -300,6 +318,9 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
             self.training = Training(state["iteration"], state["seconds"], state["rows"])
+            if "recovery" in state:  # checkpoints from before there was one go on
+                self.recovery.restore(state["recovery"])
+                self.task.restore(state["task"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{self.folder}: the checkpoint does not fit the networks of this version; start again with "
