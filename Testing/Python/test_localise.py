@@ -2,12 +2,13 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - the name it goes by
 from command_line import files_in, patient, sslfewshot, write_patient
-from SSLFewShotLib.errors import Cancelled, InputError
+from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.imaging.box import Box
 from SSLFewShotLib.imaging.files import read_volume, write_volume
 from SSLFewShotLib.imaging.roi_files import read_roi, write_roi
@@ -150,6 +151,33 @@ def test_several_scans_take_one_box_or_one_each(tmp_path, scans):
     report = crop_job.run(crop_job.CropJob(targets, tmp_path / "one", boxes=[box], margin=20.0, format="nii.gz"))
     assert len(report["targets"]) == 3
     assert all(entry["cropped"].endswith("_cropped.nii.gz") for entry in report["targets"])
+
+
+def test_two_scans_of_one_name_are_cropped_into_different_folders_only(tmp_path, scans):
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / "pt_1_ct.nrrd"
+    twin.write_bytes((scans / "pt_1_ct.nrrd").read_bytes())
+    task = crop_job.CropJob([scans / "pt_1_ct.nrrd", twin], tmp_path / "o", boxes=[Box.of_grid(patient(0)[0])])
+    with pytest.raises(InputError, match="same name") as refused:
+        crop_job.run(task)
+    assert str(twin) in str(refused.value) and str(scans / "pt_1_ct.nrrd") in str(refused.value)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_scan_that_cannot_be_cropped_is_named_in_the_report_and_does_not_stop_the_rest(tmp_path, scans):
+    broken = tmp_path / "broken.nrrd"
+    broken.write_bytes(b"NRRD0004\n")
+    targets = [broken, scans / "pt_1_ct.nrrd"]
+    task = crop_job.CropJob(targets, tmp_path / "o", boxes=[Box.of_grid(patient(0)[0])])
+    with pytest.warns(InputWarning, match=r"left out: .*broken"):
+        report = crop_job.run(task)
+    first, second = report["targets"]
+    assert "broken.nrrd" in first["error"] and second["cropped"] == "pt_1_ct_cropped.nrrd"
+    assert json.loads((tmp_path / "o" / "report.json").read_text()) == report
+    with pytest.warns(InputWarning), pytest.raises(InputError, match="none of the 2 scans"):
+        (tmp_path / "bad.nrrd").write_bytes(b"NRRD0004\n")
+        crop_job.run(replace(task, targets=[broken, tmp_path / "bad.nrrd"], output=tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_cancelled_localisation_keeps_the_boxes_that_were_finished(scans, tmp_path):

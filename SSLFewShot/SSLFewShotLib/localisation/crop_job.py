@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
+from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.imaging.box import Box
 from SSLFewShotLib.imaging.crop import crop_range
 from SSLFewShotLib.imaging.cropped_files import write_cropped
 from SSLFewShotLib.imaging.lazy import open_scan
 from SSLFewShotLib.imaging.roi_files import ROI_ENDING, read_roi
-from SSLFewShotLib.localisation.job import REPORT_NAME, named_targets, write_report
-from SSLFewShotLib.models import installed_versions
+from SSLFewShotLib.imaging.targets import named_targets
+from SSLFewShotLib.localisation.each_target import report_on_each
 from SSLFewShotLib.outputs import check_output_folder, refuse_existing
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.segmentation.batch_report import REPORT_NAME, made_by
 
 FORMATS = ("nrrd", "nii.gz", "mha")
 
@@ -51,31 +50,16 @@ def run(job: CropJob, progress: Progress = ignore_progress) -> dict[str, Any]:
     cannot be used, an output that exists, or when not one target can be cropped; OutputError when a result cannot
     be written; Cancelled when the user cancels.
     """
-    targets = named_targets(job.targets)
+    targets = named_targets(job.targets, tiff_stacks=True)
     _check(job, targets)
-    head = {
-        "made_by": {
-            "versions": installed_versions(),
-            "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        },
-        "margin_mm": job.margin,
-    }
-    entries: list[dict[str, Any]] = []
-    for number, (name, path) in enumerate(targets.items()):
-        part = portion(progress, number / len(targets), (number + 1) / len(targets))
-        try:
-            entries.append(_crop_one(job, number, name, path, part))
-        except InputError as error:
-            if len(targets) == 1:
-                raise
-            warnings.warn(f"left out: {error}", InputWarning, stacklevel=2)
-            entries.append({"image": path.name, "error": str(error)})
-            continue
-        write_report(job.output, {**head, "targets": entries})
-    if all("error" in entry for entry in entries):
-        raise InputError(f"{entries[0]['error']} (and none of the {len(entries)} scans could be cropped)")
-    report = {**head, "targets": entries}
-    write_report(job.output, report)
+    numbers = {name: number for number, name in enumerate(targets)}
+
+    def work(name: str, path: Path, progress: Progress) -> dict[str, Any]:
+        return _crop_one(job, _box_for(job, numbers[name], name), name, path, progress)
+
+    head = {"made_by": made_by(), "margin_mm": job.margin}
+    report = report_on_each(targets, work, job.output, head, progress)
+    entries = report["targets"]
     with contextlib.suppress(Cancelled):  # too late: all is written, and so it is answered
         progress(1.0, f"cropped {sum('error' not in entry for entry in entries)} of {len(entries)} scans")
     return report
@@ -115,9 +99,8 @@ def _box_for(job: CropJob, number: int, name: str) -> Box:
     return read_roi(path / f"{name}_box{ROI_ENDING}" if path.is_dir() else path)
 
 
-def _crop_one(job: CropJob, number: int, name: str, path: Path, progress: Progress) -> dict[str, Any]:
+def _crop_one(job: CropJob, box: Box, name: str, path: Path, progress: Progress) -> dict[str, Any]:
     started = time.monotonic()
-    box = _box_for(job, number, name)
     progress(0.0, f"reading {path.name}")
     scan = open_scan(path, portion(progress, 0.0, 0.4))
     part = crop_range(scan, box, job.margin)

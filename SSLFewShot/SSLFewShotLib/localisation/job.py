@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
+from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.imaging.box import Box
-from SSLFewShotLib.imaging.cases import find_scans
 from SSLFewShotLib.imaging.crop import crop_range
-from SSLFewShotLib.imaging.files import stem
 from SSLFewShotLib.imaging.roi_files import ROI_ENDING, write_roi
-from SSLFewShotLib.imaging.tiff_stack import is_tiff_stack
+from SSLFewShotLib.imaging.targets import named_targets
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.localisation.choice import METHODS, make_localiser
+from SSLFewShotLib.localisation.each_target import report_on_each
 from SSLFewShotLib.localisation.localiser import Localiser, Location, Part
 from SSLFewShotLib.localisation.profile_plot import draw_profiles
 from SSLFewShotLib.localisation.reading import forget_scans, read_scan, some_of
-from SSLFewShotLib.models import ModelStore, installed_versions
+from SSLFewShotLib.models import ModelStore
 from SSLFewShotLib.networks.device import choose_device
-from SSLFewShotLib.outputs import check_output_folder, refuse_existing, write_text
+from SSLFewShotLib.outputs import check_output_folder, refuse_existing
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.segmentation.batch_report import REPORT_NAME, made_by
 from SSLFewShotLib.segmentation.support_files import read_support
-
-REPORT_NAME = "report.json"
 
 
 @dataclass(frozen=True)
@@ -95,75 +90,28 @@ def run(
 
 
 def _localised(job: LocalisationJob, progress: Progress, prepare: Preparation) -> dict[str, Any]:
-    targets = named_targets(job.targets)
+    targets = named_targets(job.targets, tiff_stacks=True)
     _check(job, targets)
     device = choose_device(job.device)
     share = 1 / (1 + len(targets))
     localiser = prepare(job, targets, device, portion(progress, 0.0, share))
     head = {
-        "made_by": {
-            "versions": installed_versions(),
-            "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        },
+        "made_by": made_by(),
         "method": job.method,
         "model": _model_name(localiser),
         "settings": {**localiser.provenance(), "margin_mm": _margin(job, localiser)},
         "device": str(device),
     }
-    entries = _entries(job, targets, localiser, head, portion(progress, share, 1.0))
-    if all("error" in entry for entry in entries):
-        raise InputError(f"{entries[0]['error']} (and none of the {len(entries)} scans could be used)")
-    report = {**head, "targets": entries}
-    write_report(job.output, report)
+
+    def work(name: str, path: Path, progress: Progress) -> dict[str, Any]:
+        return _localise_one(job, name, path, localiser, progress)
+
+    report = report_on_each(targets, work, job.output, head, portion(progress, share, 1.0))
+    entries = report["targets"]
     found = sum(bool(entry.get("found")) for entry in entries)
     with contextlib.suppress(Cancelled):  # too late: all is written, and so it is answered
         progress(1.0, f"found in {found} of {len(entries)} scans")
     return report
-
-
-def _entries(
-    job: LocalisationJob,
-    targets: dict[str, Path],
-    localiser: Localiser,
-    head: dict[str, Any],
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """The report's entries of all targets; the report is written after each."""
-    entries: list[dict[str, Any]] = []
-    for number, (name, path) in enumerate(targets.items()):
-        part = portion(progress, number / len(targets), (number + 1) / len(targets))
-        try:
-            entries.append(_localise_one(job, name, path, localiser, part))
-        except InputError as error:
-            if len(targets) == 1:
-                raise
-            warnings.warn(f"left out: {error}", InputWarning, stacklevel=2)
-            entries.append({"image": path.name, "error": str(error)})
-            continue
-        write_report(job.output, {**head, "targets": entries})
-    return entries
-
-
-def named_targets(given: Sequence[Path]) -> dict[str, Path]:
-    """Output stem → path. Raises InputError when there is no target or two have the same name."""
-    if not given:
-        raise InputError("no target was given: name at least one scan")
-    named: dict[str, Path] = {}
-    for entry in given:
-        for path in [Path(entry)] if is_tiff_stack(Path(entry)) else find_scans(Path(entry)):
-            name = stem(path)
-            if name in named and named[name].resolve() != path.resolve():
-                raise InputError(
-                    f"{path}: has the same name as {named[name]}, so that one result would replace the other; "
-                    "give them different output folders"
-                )
-            named[name] = path
-    return named
-
-
-def write_report(output: Path, report: dict[str, Any]) -> None:
-    """Write report.json, all at once or not at all."""
-    write_text(output / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def _check(job: LocalisationJob, targets: dict[str, Path]) -> None:

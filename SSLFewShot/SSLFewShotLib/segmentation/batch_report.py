@@ -8,11 +8,13 @@ import json
 import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.models import installed_versions
 from SSLFewShotLib.outputs import write_text
 
 REPORT_NAME = "report.json"
@@ -47,7 +49,7 @@ class BatchReport:
 
     @property
     def failed(self) -> list[dict[str, Any]]:
-        """The entries of the scans that could not be segmented."""
+        """The entries of the scans that could not be used."""
         return [entry for entry in self._ordered() if "error" in entry]
 
     @property
@@ -57,7 +59,7 @@ class BatchReport:
 
     @property
     def has_results(self) -> bool:
-        """Whether there is any scan that could be segmented."""
+        """Whether there is any scan that could be used."""
         return len(self.failed) < len(self._entries)
 
     def take_over(self, name: str, entry: dict[str, Any]) -> None:
@@ -111,6 +113,14 @@ class BatchReport:
         if self._summary is not None:
             rest = ',\n  "summary": ' + textwrap.indent(_encoded(self._summary), "  ").lstrip()
         return f'{head},\n  "targets": [\n{entries}\n  ]{rest}\n}}\n'
+
+
+def made_by() -> dict[str, Any]:
+    """With which versions and when, for a report's head."""
+    return {
+        "versions": installed_versions(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:

@@ -8,7 +8,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,16 @@ import numpy as np
 import torch
 
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning, OutputError
-from SSLFewShotLib.imaging.cases import find_scans, is_label_file
-from SSLFewShotLib.imaging.files import read_volume, stem, write_labels, write_volume
+from SSLFewShotLib.imaging.cases import is_label_file
+from SSLFewShotLib.imaging.files import read_volume, write_labels, write_volume
 from SSLFewShotLib.imaging.nifti import is_sheared
 from SSLFewShotLib.imaging.support import SupportSet
-from SSLFewShotLib.models import installed_versions
+from SSLFewShotLib.imaging.targets import named_targets
 from SSLFewShotLib.networks.device import choose_device
 from SSLFewShotLib.outputs import check_output_folder, refuse_existing, written_atomically
 from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed, watched
 from SSLFewShotLib.sampling.intensity import modality_of
-from SSLFewShotLib.segmentation.batch_report import REPORT_NAME, SUMMARY_NAME, BatchReport
+from SSLFewShotLib.segmentation.batch_report import REPORT_NAME, SUMMARY_NAME, BatchReport, made_by
 from SSLFewShotLib.segmentation.choice import make_segmenter
 from SSLFewShotLib.segmentation.cropping import check_crop, predict_cropped
 from SSLFewShotLib.segmentation.fingerprint import fingerprint, scan_identity, support_content
@@ -102,7 +101,7 @@ def run(
     result cannot be written; Cancelled when the user cancels: targets finished before that are kept, with a report
     of them.
     """
-    targets = named_targets(job)
+    targets = checked_targets(job)
     device = choose_device(job.device)
     share = 1 / (1 + len(targets))
     fitted = prepare(job, device, portion(progress, 0.0, share))
@@ -175,7 +174,7 @@ def ended_report(
     return written
 
 
-def named_targets(job: SegmentationJob) -> dict[str, Path]:
+def checked_targets(job: SegmentationJob) -> dict[str, Path]:
     """Output stem → path; every target has its own, and where its results will go is free.
 
     Raises InputError when there is no target, two have the same name, or a result would replace a file.
@@ -183,21 +182,10 @@ def named_targets(job: SegmentationJob) -> dict[str, Path]:
     if job.format not in FORMATS:
         raise InputError(f"format '{job.format}': one of {', '.join(FORMATS)} was expected")
     check_crop(job.crop)
-    if not job.targets:
-        raise InputError("no target was given: name at least one scan to segment")
-    named: dict[str, Path] = {}
-    for given in job.targets:
-        for path in find_scans(Path(given)):
-            if is_label_file(path):
-                what = "named as labels are, and segmented as a scan; name scans only, or their folder"
-                warnings.warn(f"{path}: {what}", InputWarning, stacklevel=2)
-            name = stem(path)
-            if name in named and named[name].resolve() != path.resolve():
-                raise InputError(
-                    f"{path}: would be written over the result of {named[name]}, which has the same name; "
-                    "segment them into different output folders"
-                )
-            named[name] = path
+    named = named_targets(job.targets)
+    for path in filter(is_label_file, named.values()):
+        what = "named as labels are, and segmented as a scan; name scans only, or their folder"
+        warnings.warn(f"{path}: {what}", InputWarning, stacklevel=2)
     _check_outputs(job, named)
     return named
 
@@ -271,10 +259,7 @@ def _segment_one(
 def _report_head(job: SegmentationJob, fitted: Fitted, device: str, made_with: dict[str, Any]) -> dict[str, Any]:
     support, segmenter = fitted.support, fitted.segmenter
     return {
-        "made_by": {
-            "versions": installed_versions(),
-            "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        },
+        "made_by": made_by(),
         "segmenter": segmenter.provenance(),
         "device": device,
         "index_recall": getattr(segmenter, "recall_", None),

@@ -29,8 +29,8 @@ from SSLFewShotLib.segmentation.job import (
     Fitted,
     SegmentationJob,
     begun_report,
+    checked_targets,
     ended_report,
-    named_targets,
 )
 from SSLFewShotLib.segmentation.support_files import check_format, read_support
 from SSLFewShotLib.version import __version__
@@ -56,7 +56,7 @@ def run_on_cluster(job: SegmentationJob, address: str, progress: Progress = igno
     Raises what `segmentation.job.run` raises; InputError when `distributed` is not installed, no scheduler answers
     or it goes away, or a worker has another version or does not see the files.
     """
-    targets = named_targets(job)
+    targets = checked_targets(job)
     progress(0.0, "reading the support")
     support = read_support(job.supports, job.segment_names)
     check_format(job.format, support)
