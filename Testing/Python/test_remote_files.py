@@ -6,10 +6,13 @@ import os
 import numpy as np
 import pytest
 import SimpleITK
-from command_line import files_in
+from command_line import files_in, patient
 from remote_place import pair, place, posix_only
 from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.box import Box
 from SSLFewShotLib.imaging.files import read_volume
+from SSLFewShotLib.imaging.roi_files import write_roi
+from SSLFewShotLib.localisation import crop_job
 from SSLFewShotLib.models import ModelStore
 from SSLFewShotLib.worker.client import WorkerError
 
@@ -59,3 +62,50 @@ def test_a_box_is_found_elsewhere_as_here(place, tmp_path):
     assert entry["found"] and len(files) > 1
     assert files_in(tmp_path / "there") == sorted([*files, "report.json"])
     assert json.loads((tmp_path / "there" / "report.json").read_text())["targets"] == answer["targets"]
+
+
+BOX = Box.of_grid(patient(0)[0], (5, 5, 5), (8, 7, 6))
+
+
+def test_scans_are_cropped_elsewhere_as_here(place, tmp_path):
+    targets = [place.here / f"pt_{seed}_ct.nrrd" for seed in (1, 2)]
+    asked = {"targets": [str(path) for path in targets], "margin": 20.0, "format": "nii.gz"}
+    here = crop_job.run(crop_job.CropJob(targets, tmp_path / "here", [BOX], margin=20.0, format="nii.gz"))
+    write_roi(BOX, tmp_path / "one.mrk.json")
+    for number, box in enumerate(({"boxes": [BOX.to_dict()]}, {"box_file": str(tmp_path / "one.mrk.json")})):
+        out = tmp_path / f"there-{number}"
+        answer = place.jobs.run("crop", {**asked, **box, "output": str(out)})
+        assert [entry["crop"] for entry in answer["targets"]] == [entry["crop"] for entry in here["targets"]]
+        assert files_in(out) == files_in(tmp_path / "here")
+        for name in ("pt_1_ct_cropped.nii.gz", "pt_2_ct_cropped.nii.gz"):
+            cropped, expected = read_volume(out / name), read_volume(tmp_path / "here" / name)
+            assert np.array_equal(cropped.array, expected.array) and cropped.same_grid(expected)
+        assert json.loads((out / "report.json").read_text())["targets"] == answer["targets"]
+
+
+def test_a_folder_of_boxes_goes_to_the_scans_whose_names_cannot_travel(place, tmp_path):
+    scan = tmp_path / "pt:7_ct.nrrd"
+    scan.write_bytes((place.here / "pt_1_ct.nrrd").read_bytes())
+    boxes = tmp_path / "boxes"
+    boxes.mkdir()
+    asked = {"targets": [str(scan), str(place.here / "pt_2_ct.nrrd")], "box_file": str(boxes)}
+    with pytest.raises(InputError, match="no box lies in this folder"):
+        place.jobs.run("crop", {**asked, "output": str(tmp_path / "out")})
+    write_roi(BOX, boxes / "pt:7_ct_box.mrk.json")
+    place.asked.clear()
+    first, second = place.jobs.run("crop", {**asked, "output": str(tmp_path / "out")})["targets"]
+    assert first["cropped"] == "pt:7_ct_cropped.nrrd"
+    assert files_in(tmp_path / "out") == ["pt:7_ct_cropped.nrrd", "report.json"]
+    assert second["error"].startswith(str(boxes / "pt_2_ct_box.mrk.json")), "named as it is called here"
+    sent_to = next(params["box_file"] for method, params in place.asked if method == "crop")
+    assert ("files/remove", {"path": sent_to}) in place.asked
+
+
+def test_a_crop_brought_from_elsewhere_never_replaces_a_scan(place, tmp_path):
+    for name in ("a.nrrd", "a_cropped.nrrd"):
+        (tmp_path / name).write_bytes((place.here / "pt_1_ct.nrrd").read_bytes())
+    asked = {"targets": [str(tmp_path)], "boxes": [BOX.to_dict()], "output": str(tmp_path), "overwrite": True}
+    with pytest.raises(InputError, match=r"a_cropped\.nrrd: is a scan or its labels"):
+        place.jobs.run("crop", asked)
+    assert (tmp_path / "a_cropped.nrrd").read_bytes() == (place.here / "pt_1_ct.nrrd").read_bytes()
+    assert files_in(tmp_path) == ["a.nrrd", "a_cropped.nrrd"]

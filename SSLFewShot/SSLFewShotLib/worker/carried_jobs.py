@@ -13,6 +13,7 @@ from typing import Any
 
 from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.outputs import written_atomically
+from SSLFewShotLib.worker.carried_names import carried_name
 from SSLFewShotLib.worker.carried_results import BROUGHT_FROM, REPORT, Results, paths_in, share
 from SSLFewShotLib.worker.carrier import Carrier, remote_path
 from SSLFewShotLib.worker.other_names import OtherNames
@@ -29,6 +30,7 @@ _FILES = {
     "segment/batch": ("supports", "targets"),
     "compare": ("reference", "segmentation", "image"),
     "localise": ("supports", "targets"),
+    "crop": ("targets", "box_file"),
     "models/fitting": ("image",),
     "models/import": ("archive",),
     "models/export": (),
@@ -36,6 +38,9 @@ _FILES = {
     "descriptor/similarity": ("support_image", "target"),
 }
 """The parameters that name files to be carried. Supports stay there, the rest goes once it is answered."""
+
+_BOX_ENDING = "_box.mrk.json"
+"""Of the box of each scan, where "box_file" is a folder."""
 
 
 class CarriedJobs:
@@ -132,6 +137,9 @@ class CarriedJobs:
     ) -> dict[str, Any]:
         """Send all files that the parameters name; returns the parameters with their paths there."""
         values = {key: params[key] for key in _FILES[method] if params.get(key) is not None}
+        box_folder = None
+        if "box_file" in values and Path(values["box_file"]).is_dir():
+            box_folder = Path(values.pop("box_file"))
         paths = list(dict.fromkeys(path for value in values.values() for path in paths_in(value)))
         there: dict[str, str] = {}
         for number, path in enumerate(paths):
@@ -145,7 +153,27 @@ class CarriedJobs:
                 used += [str(remote_path(there[path]).parent) for path in paths_in(value)]
         kept = {str(remote_path(there[path]).parent) for path in paths_in(values.get("supports", []))}
         used[:] = [path for path in used if path not in kept]
-        return {**params, **{key: _replaced(value, there) for key, value in values.items()}}
+        theirs = {key: _replaced(value, there) for key, value in values.items()}
+        if box_folder is not None:
+            theirs["box_file"] = self._put_boxes(box_folder, names)
+            used.append(theirs["box_file"])
+        return {**params, **theirs}
+
+    def _put_boxes(self, folder: Path, names: OtherNames) -> str:
+        """Send the boxes of a folder, each called after its scan as that is called there; returns where they lie.
+
+        Raises InputError when there is none.
+        """
+        made = f"boxes-{uuid.uuid4().hex}"
+        there = None
+        for file in sorted(folder.glob(f"*{_BOX_ENDING}")):
+            there = self.carrier.put_as(f"{made}/{carried_name(names.theirs(file.name))}", file)
+        if there is None:
+            raise InputError(
+                f"{folder}: no box lies in this folder; <scan>{_BOX_ENDING} was expected for each scan"
+            )
+        names.same(str(remote_path(there).parent), str(folder))
+        return str(remote_path(there).parent)
 
     def _give_results(self, output: Path, results: str, names: OtherNames) -> None:
         """Carry the results of an interrupted job there, so that it can go on from them."""

@@ -17,6 +17,7 @@ from SSLFewShotLib.worker.carried_names import carried_name, flaw_of
 from SSLFewShotLib.worker.carrier import Carrier, OnBytes, remote_path
 from SSLFewShotLib.worker.other_names import OtherNames
 from SSLFewShotLib.worker.request import OnProgress
+from SSLFewShotLib.worker.scan_files import files_of_scan
 
 REPORT, SUMMARY = "report.json", "summary.csv"
 BROUGHT_FROM = 0.95
@@ -41,6 +42,8 @@ class Results:
         """Those of a request, None when it makes none. Raises InputError for an output that is there already."""
         if method in _ONE_FILE:
             return _ResultFile(params, _ONE_FILE[method])
+        if method == "crop":
+            return _CroppedScans(params)
         return cls(params) if "output" in params else None
 
     def expect(self, there: str, names: OtherNames) -> str:
@@ -52,9 +55,7 @@ class Results:
         """Fetch what the report there names, and the report; each under its name here."""
         text = _text(carrier, there, REPORT)
         told = json.loads(text)
-        given = {
-            Path(path).resolve() for key in ("supports", "targets") for path in paths_in(self._params.get(key, []))
-        }
+        given = self._given()
         made = [files for entry in told["targets"] if "error" not in entry and (files := _made_for(entry))]
         for number, files in enumerate(made):
             step = (1 - BROUGHT_FROM) / len(made)
@@ -80,12 +81,25 @@ class Results:
             text = json.dumps(ours_told, indent=2, ensure_ascii=False) + "\n"
         write_text(self.path / REPORT, text)
 
+    def _given(self) -> set[Path]:
+        """The scans and labels that no result may replace."""
+        paths = [path for key in ("supports", "targets") for path in paths_in(self._params.get(key, []))]
+        return {Path(path).resolve() for path in paths}
+
     def _may_replace(self) -> bool:
         return bool(self._params.get("overwrite") or self._params.get("resume"))
 
     def _check(self) -> None:
         check_output_folder(self.path)
         refuse_existing(self.path / REPORT, self._may_replace())
+
+
+class _CroppedScans(Results):
+    """Parts of scans, which are called like scans, and may lie in a folder of them."""
+
+    def _given(self) -> set[Path]:
+        paths = paths_in(self._params["targets"])
+        return {file.resolve() for path in paths for _, file in files_of_scan(Path(path))}
 
 
 class _ResultFile(Results):
@@ -129,7 +143,7 @@ def paths_in(value: Any) -> list[str]:
 
 def _made_for(entry: dict[str, Any]) -> list[str]:
     """The names of the files that a report says were made for one scan."""
-    keys = ("segmentation", "confidence", "file", "profile_plot")
+    keys = ("segmentation", "confidence", "file", "profile_plot", "cropped")
     parts = [part.get("file") for part in entry.get("segments") or () if isinstance(part, dict)]
     return [_checked(name) for name in (*(entry.get(key) for key in keys), *parts) if name is not None]
 
