@@ -9,20 +9,6 @@ import threading
 from SSLFewShotLib.errors import Cancelled
 from SSLFewShotLib.worker.carried_jobs import CarriedJobs
 
-FILE_METHODS = (
-    "support/set",
-    "segment",
-    "segment/batch",
-    "localise",
-    "compare",
-    "models/fitting",
-    "models/import",
-    "models/export",
-    "descriptor/map",
-    "descriptor/similarity",
-)
-"""Methods whose files are carried; all others go straight to the worker."""
-
 
 class RemoteCall:
     """One such request: what a job's steps wait for. `drain` hands on its news, in the main thread."""

@@ -10,11 +10,12 @@ import qt
 import slicer
 
 from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.worker.carried_jobs import FILE_METHODS
 from SSLFewShotLib.worker.client import WorkerClient
 from SSLFewShotLib.worker.protocol import PROTOCOL_VERSION
 from SSLFewShotSlicer import compatibility
 from SSLFewShotSlicer.jobs import Job, in_thread
-from SSLFewShotSlicer.remote_calls import FILE_METHODS, RemoteCalls
+from SSLFewShotSlicer.remote_calls import RemoteCalls
 from SSLFewShotSlicer.support_files import SupportFiles
 from SSLFewShotSlicer.translation import _
 

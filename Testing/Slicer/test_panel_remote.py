@@ -85,6 +85,20 @@ def test_models_maps_and_boxes_travel_too(panel, host, elsewhere, tmp_path):
         section.collapsed = True
 
 
+def test_files_are_cropped_there_and_come_back(panel, host, elsewhere, tmp_path):
+    import slicer
+
+    volume, _ = add_scan("New", (3, -2, 2))
+    scan = tmp_path / "scan.nrrd"
+    slicer.util.exportNode(volume, str(scan), {})
+    box = {"centre": [0.0, 0.0, 0.0], "size": [1e3] * 3}
+    asked = {"targets": [str(scan)], "boxes": [box], "output": str(tmp_path / "cropped")}
+    call = panel.session.request("crop", asked)
+    wait(host, call.done)
+    (entry,) = call.result()["targets"]
+    assert entry["image"] == "scan.nrrd" and (tmp_path / "cropped" / entry["cropped"]).is_file()
+
+
 def test_a_training_there_takes_its_scans_and_puts_its_model_there(panel, host, elsewhere, tmp_path):
     import slicer
 

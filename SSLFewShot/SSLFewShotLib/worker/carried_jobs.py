@@ -38,6 +38,8 @@ _FILES = {
     "descriptor/similarity": ("support_image", "target"),
 }
 """The parameters that name files to be carried. Supports stay there, the rest goes once it is answered."""
+FILE_METHODS = tuple(_FILES)
+"""Methods whose files are carried; all others can go straight to the worker."""
 
 _BOX_ENDING = "_box.mrk.json"
 """Of the box of each scan, where "box_file" is a folder."""
