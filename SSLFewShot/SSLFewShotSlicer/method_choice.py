@@ -6,7 +6,8 @@ from SSLFewShotSlicer.section import PanelPart, show_entries
 from SSLFewShotSlicer.translation import _
 
 Method = namedtuple("Method", "title help kinds")
-"""kinds: of models that it can use; None for all, and for what needs no training."""
+"""kinds: of models that it can use, in the order in which the library takes them by itself; None for all, and for
+what needs no training."""
 
 METHODS = {
     "aligned": Method(
@@ -85,11 +86,11 @@ class MethodChoice(PanelPart):
     def _models(self, method):
         """[(name, title)] of what a method can use."""
         kinds = METHODS[method].kinds if method in METHODS else None
-        found = [
-            (card["name"], card.get("title") or card["name"])
-            for card in self._cards
-            if (card.get("method") in kinds if kinds else card.get("method") not in NOT_FOR_VECTORS)
-        ]
+        if kinds is None:
+            cards = [card for card in self._cards if card.get("method") not in NOT_FOR_VECTORS]
+        else:
+            cards = [card for kind in kinds for card in self._cards if card.get("method") == kind]
+        found = [(card["name"], card.get("title") or card["name"]) for card in cards]
         if kinds is None:
             found += [(name, _("{name} (needs no training)").format(name=name)) for name in UNTRAINED]
         return found

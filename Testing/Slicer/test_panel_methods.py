@@ -41,6 +41,8 @@ def test_a_method_offers_only_the_models_that_it_can_use(panel, host, case):
     host.process(0.1)
     assert panel.parameters.model == "dense-head-neck-ct" and "ALPNET" in panel.ui.methodHint.text
     assert {"dense-head-neck-ct", "alpnet-head-neck-ct"} <= set(offered()) and "gvdiff" not in offered()
+    in_order = [kinds[name] for name in offered()[1:]]
+    assert in_order == sorted(in_order, key=["dense", "alpnet"].index), "as the library takes them by itself"
     methods.currentIndex = methods.findData("knn")
     host.process(0.1)
     assert "gvdiff" in offered() and "dense-head-neck-ct" in offered()
