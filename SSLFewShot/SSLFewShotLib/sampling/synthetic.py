@@ -24,7 +24,7 @@ STRONGLY_CHANGED = 0.35
 """How often a second view has another contrast altogether, as of another modality; else as of another scanner."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SyntheticScan(PreparedScan):
     """A map of regions, painted anew in every view.
 
@@ -33,10 +33,10 @@ class SyntheticScan(PreparedScan):
     with air around it is shown.
     """
 
-    brightness: np.ndarray = None
-    mixture: np.ndarray = None
-    textures: torch.Tensor = None
-    air: bool = False
+    brightness: np.ndarray
+    mixture: np.ndarray
+    textures: torch.Tensor
+    air: bool
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> SyntheticScan:
@@ -69,7 +69,16 @@ class SyntheticScan(PreparedScan):
         mixture = (rng.standard_normal((count, 3)) * strength).astype(np.float32)
         ones = np.ones(3)
         return cls(
-            regions.float(), body, 0 * ones, ones, 30 * ones, "synthetic", brightness, mixture, textures, air
+            values=regions.float(),
+            body=body,
+            origin=0 * ones,
+            spacing=ones,
+            unit=30 * ones,
+            name="synthetic",
+            brightness=brightness,
+            mixture=mixture,
+            textures=textures,
+            air=air,
         )
 
     def painted(self, view: View, rng: np.random.Generator, strongly: bool) -> torch.Tensor:
