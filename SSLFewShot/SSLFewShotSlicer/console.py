@@ -119,6 +119,7 @@ class ConsoleApi:
         model=None,
         segments=None,
         margin=None,
+        each=False,
         device=None,
         wait=True,
         callback=None,
@@ -129,9 +130,10 @@ class ConsoleApi:
         targets: [volume]; support: [(volume, segmentation)], for the method "support"; method: "support",
         "certainty" or "clustering", the last two without marks; model: a name, None for the one that fits;
         segments: names of the structures, None for all; margin: mm on every side, None for the method's own.
+        each: a box for each structure, instead of one around all of them.
 
-        Returns [Located], a scan each: .box_id of a Markups ROI (None when nothing was found), .certainty 0..1,
-        .reason and .segments; `crop` takes the box.
+        Returns [Located], a scan each: .box_id of a Markups ROI (None when nothing was found), or with `each`
+        .boxes {structure: ID}; .certainty 0..1, .reason and .segments; `crop` takes the boxes.
         """
         request = LocaliseRequest(
             [find_node(volume, "vtkMRMLScalarVolumeNode") for volume in targets],
@@ -141,6 +143,7 @@ class ConsoleApi:
             model,
             margin,
             device or worker_session.device(),
+            each,
         )
         job = self.session.run(_("finding the box"), localising(self.session, self.session.support_files, request))
         return self._finish(job, wait, callback, timeout)

@@ -31,6 +31,7 @@ class LocaliseSection(Section):
         self._observed = None
         self.display = JobDisplay(self, ui.localiseProgress, ui.localiseStatus, ui.localiseCancelButton)
         ui.localiseMethodSelector.connect("currentIndexChanged(int)", self._on_method)
+        ui.localiseEachSelector.connect("currentIndexChanged(int)", self._on_each)
         ui.localiseButton.connect("clicked(bool)", lambda _checked: self.localise())
         ui.cropButton.connect("clicked(bool)", lambda _checked: self.crop())
         ui.searchBoxButton.connect("clicked(bool)", lambda _checked: self.search_only_there())
@@ -41,6 +42,7 @@ class LocaliseSection(Section):
         offered = "localise" in (self.session.info or {"methods": ["localise"]})["methods"]
         show_widget(ui.localiseSection, offered)
         self._fill_methods()
+        self._show_each()
         targets = targets_of(parameters)
         ui.localiseTargets.text = ", ".join(volume.GetName() for volume in targets) or _("choose it in Segment")
         self._observe(parameters.box)
@@ -86,6 +88,7 @@ class LocaliseSection(Section):
                 parameters.localise_method,
                 margin=None if parameters.localise_margin < 0 else parameters.localise_margin,
                 device=self.panel.device(),
+                each=self._each(),
             )
         except InputError as error:
             self.message.error(str(error))
@@ -95,7 +98,8 @@ class LocaliseSection(Section):
         self.panel.refresh()
 
     def crop(self):
-        """Cut every chosen scan down to its box: the one that was found in it, or the one that is chosen."""
+        """Cut every chosen scan down to its box: the one that was found in it, of the structure whose box is
+        chosen where each has its own; or the one that is chosen."""
         try:
             steps = cropping.cropping(self._pairs())
         except InputError as error:
@@ -108,19 +112,25 @@ class LocaliseSection(Section):
         self.parameters.roi = self.parameters.box
         self.message.success(_("Apply searches only within {box}").format(box=self.parameters.box.GetName()))
 
+    def _each(self):
+        return self.parameters.localise_each and self.parameters.localise_method == "support"
+
     def _pairs(self):
         """[(volume, box)] to be cropped."""
         chosen = self.parameters.box
-        found = {one.target_id: slicer.mrmlScene.GetNodeByID(one.box_id or "") for one in self.located}
-        if chosen.GetID() not in [box.GetID() for box in found.values() if box is not None]:
-            found = {}
-        return [(volume, found.get(volume.GetID()) or chosen) for volume in targets_of(self.parameters)]
+        found = {}
+        for one in self.located:
+            for structure, box_id in _boxes(one).items():
+                found.setdefault(structure, {})[one.target_id] = slicer.mrmlScene.GetNodeByID(box_id)
+        # Boxes of the same structure as the chosen one.
+        alike = next((boxes for boxes in found.values() if chosen in boxes.values()), {})
+        return [(volume, alike.get(volume.GetID()) or chosen) for volume in targets_of(self.parameters)]
 
     def _take(self, job):
         self.located = job.result
-        first = next((one for one in self.located if one.box_id), None)
+        first = next((one for one in self.located if _boxes(one)), None)
         if first is not None:
-            self.parameters.box = slicer.mrmlScene.GetNodeByID(first.box_id)
+            self.parameters.box = slicer.mrmlScene.GetNodeByID(next(iter(_boxes(first).values())))
             self._reveal(first)
         self._tell(job)
         self._show_plot()
@@ -137,20 +147,15 @@ class LocaliseSection(Section):
             for name, _certainty, reason in one.segments
             if reason
         ]
-        boxes = [one for one in self.located if one.box_id]
+        boxes = [one for one in self.located if _boxes(one)]
         if not boxes:
             self.message.warning(_("No box was found"), sentences + job.warnings)
             return
-        told = ", ".join(
-            _("{scan} with a certainty of {percent:.0f} %").format(
-                scan=one.target_name, percent=100 * one.certainty
-            )
-            for one in boxes
-        )
+        told = ", ".join(_certainty_in_words(one) for one in boxes)
         text = _("Found in {scans}, in {time}").format(scans=told, time=in_words(boxes[0].seconds))
-        unsure = [one.target_name for one in boxes if one.certainty < UNSURE]
+        unsure = ", ".join(filter(None, map(_unsure, boxes)))
         if unsure:
-            sentences.append(_("Look at the box in {scans}, and move its faces").format(scans=", ".join(unsure)))
+            sentences.append(_("Look at the box in {scans}, and move its faces").format(scans=unsure))
         sentences += job.warnings
         if sentences:
             self.message.warning(text, sentences)
@@ -203,11 +208,10 @@ class LocaliseSection(Section):
     def _reveal(self, one):
         """Show the scan with its box."""
         volume = slicer.mrmlScene.GetNodeByID(one.target_id)
-        box = slicer.mrmlScene.GetNodeByID(one.box_id)
         views.show_scan(volume)
         views.show_marks(self.parameters.support_segmentation, False)
         centre = [0.0, 0.0, 0.0]
-        box.GetCenterWorld(centre)
+        self.parameters.box.GetCenterWorld(centre)
         slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *centre)
 
     def _fill_methods(self):
@@ -226,6 +230,19 @@ class LocaliseSection(Section):
         if not self._filling and self.parameters is not None:
             self.parameters.localise_method = str(self.ui.localiseMethodSelector.currentData or "support")
 
+    def _show_each(self):
+        ui = self.ui
+        self._filling = True
+        ui.localiseEachSelector.currentIndex = 1 if self.parameters.localise_each else 0
+        self._filling = False
+        for widget in (ui.localiseEachLabel, ui.localiseEachSelector):
+            show_widget(widget, self.parameters.localise_method == "support")
+        ui.localiseButton.text = _("Find the boxes") if self._each() else _("Find the box")
+
+    def _on_each(self, index):
+        if not self._filling and self.parameters is not None:
+            self.parameters.localise_each = index == 1
+
     def _observe(self, box):
         """Follow the handles of the box."""
         if box is self._observed:
@@ -238,3 +255,31 @@ class LocaliseSection(Section):
     def _on_box_moved(self, _caller, _event):
         if not self.closed and self.parameters is not None:
             self.panel.refresh_soon()
+
+
+def _boxes(located):
+    """{structure: ID of its box} of a scan that was looked through; "" stands for all structures together."""
+    return located.boxes if located.box_id is None else {"": located.box_id}
+
+
+def _certainty_in_words(located):
+    if located.box_id is not None:
+        return _("{scan} with a certainty of {percent:.0f} %").format(
+            scan=located.target_name, percent=100 * located.certainty
+        )
+    told = [
+        _("{structure} {percent:.0f} %").format(structure=name, percent=100 * certainty)
+        for name, certainty, _reason in located.segments
+        if name in located.boxes
+    ]
+    return _("{scan} with certainties of {structures}").format(
+        scan=located.target_name, structures=", ".join(told)
+    )
+
+
+def _unsure(located):
+    """The scan's name where a box is to be looked at, with the structures that it is about; else ""."""
+    if located.box_id is not None:
+        return located.target_name if located.certainty < UNSURE else ""
+    names = [name for name, certainty, _reason in located.segments if name in located.boxes and certainty < UNSURE]
+    return f"{located.target_name} ({', '.join(names)})" if names else ""

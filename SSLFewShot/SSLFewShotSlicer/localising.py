@@ -6,7 +6,7 @@ from collections import namedtuple
 import slicer
 
 from SSLFewShotLib.errors import InputError
-from SSLFewShotSlicer.bridge import JobFolder, place_box, take_volume
+from SSLFewShotSlicer.bridge import JobFolder, list_segments, place_box, take_volume
 from SSLFewShotSlicer.jobs import in_thread
 from SSLFewShotSlicer.translation import _
 
@@ -20,11 +20,13 @@ METHODS = {
 KINDS = {"certainty": ("slice-rotation",), "clustering": ("slice-order", "slice-rotation")}
 """The kinds of models that a method needs; it is offered where there is one."""
 
-Located = namedtuple("Located", "target_id target_name box_id certainty reason segments plot seconds report")
+Located = namedtuple("Located", "target_id target_name box_id boxes certainty reason segments plot seconds report")
 """One scan that was looked through.
 
-target_id, target_name: its volume node; box_id: the Markups ROI, None when nothing was found; certainty: 0..1.
-reason: why nothing was found or what to mind, a sentence or "".
+target_id, target_name: its volume node.
+box_id: the Markups ROI around all that was found, None when nothing was, or when each structure has its own.
+boxes: {structure: the Markups ROI's ID} of those that were found, where each was to have its own.
+certainty: 0..1; reason: why nothing was found or what to mind, a sentence or "".
 segments: [(name, certainty, reason)] of the marked structures.
 plot: bytes of a picture (PNG) of the method's profiles, None when it has none.
 seconds: of all scans together; report: the worker's of this scan.
@@ -35,11 +37,20 @@ class LocaliseRequest:
     """What "Find the box" was clicked with. supports, targets: nodes; structures: names, None for all.
 
     method: of `METHODS`; model: None for automatic; margin: mm on every side, None for the method's own.
+    each: whether each structure gets a box of its own, instead of one around all of them.
     Raises InputError for what can be seen without looking at voxels.
     """
 
     def __init__(
-        self, targets, supports=(), structures=None, method="support", model=None, margin=None, device=None
+        self,
+        targets,
+        supports=(),
+        structures=None,
+        method="support",
+        model=None,
+        margin=None,
+        device=None,
+        each=False,
     ):
         self.targets = list(targets)
         self.supports = list(supports) if method == "support" else []
@@ -48,6 +59,7 @@ class LocaliseRequest:
         self.model = model or None
         self.margin = margin
         self.device = device or "auto"
+        self.each = each
         if method not in METHODS:
             raise InputError(
                 _("{method}: no method that finds boxes; choose one of {known}").format(
@@ -58,6 +70,8 @@ class LocaliseRequest:
             raise InputError(_("no scan to look through was chosen: choose one"))
         if method == "support" and not self.supports:
             raise InputError(_("no marked scan was chosen: choose a scan and its segmentation"))
+        if each and method != "support":
+            raise InputError(_("a box for each structure: only where marked structures are looked for"))
 
 
 def localising(session, supports, request):
@@ -69,6 +83,7 @@ def localising(session, supports, request):
     def steps(job):
         started = time.monotonic()
         sources = [take_volume(target) for target in request.targets]
+        colours = _colours(request.supports) if request.each else None
         support = None
         if request.method == "support":
             job.part(0.0, 0.2)
@@ -105,22 +120,41 @@ def localising(session, supports, request):
                 plot = None
                 if entry.get("profile_plot"):
                     plot = yield in_thread((folder.results / entry["profile_plot"]).read_bytes)
-                found.append(_located(job, entry, source, plot, seconds))
+                found.append(_located(job, entry, source, plot, seconds, colours))
             return found
 
     return steps
 
 
-def _located(job, entry, source, plot, seconds):
-    """What came of one scan, with its box in the scene."""
-    box = entry.get("box")
+def _colours(supports):
+    """{structure: (r, g, b)} as it is marked."""
+    return {
+        info.name: info.colour
+        for _volume, segmentation in reversed(supports)
+        for info in list_segments(segmentation)
+    }
+
+
+def _located(job, entry, source, plot, seconds, colours):
+    """What came of one scan, with its box in the scene; colours: of the structures that each get their own."""
+    whole, parts = entry.get("box"), entry.get("segments", [])
+    boxes = {}
+    if colours is not None:
+        for part in parts:
+            if part["box"] is not None:
+                name = _("{scan} {structure} box").format(scan=source.name, structure=part["name"])
+                boxes[part["name"]] = place_box(part["box"], source, name, colours.get(part["name"])).GetID()
+        whole = None
+    elif whole is not None:
+        whole = place_box(whole, source, _("{scan} box").format(scan=source.name)).GetID()
     return Located(
         source.node_id,
         source.name,
-        None if box is None else place_box(box, source, _("{scan} box").format(scan=source.name)).GetID(),
+        whole,
+        boxes,
         float(entry.get("certainty") or 0.0),
         job.explain(entry.get("error") or entry["reason"]),
-        [(part["name"], float(part["certainty"] or 0.0), part["reason"]) for part in entry.get("segments", [])],
+        [(part["name"], float(part["certainty"] or 0.0), part["reason"]) for part in parts],
         plot,
         seconds,
         entry,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from panel_scene import (
+    COLOURS,
     add_case,
     add_scan,
     add_segmentation,
@@ -86,6 +87,77 @@ def place_in(scan, cropped):
     return tuple(slice(a, a + n) for a, n in zip(first[::-1], size[::-1], strict=True))
 
 
+def test_each_structure_gets_a_box_of_its_own_and_is_cropped_to(panel, host, case):
+    target, masks = case
+    panel.ui.localiseEachSelector.currentIndex = 1
+    host.process(0.1)
+    assert panel.ui.localiseButton.text == "Find the boxes"
+    first = find_box(panel, host)
+    boxes = {node.GetName(): node for node in nodes("vtkMRMLMarkupsROINode")}
+    assert sorted(boxes) == ["New Bone box", "New Fat box"] and first is boxes["New Bone box"]
+    assert panel.localise.located[0].box_id is None
+    for name, mask in masks.items():
+        box = boxes[f"New {name} box"]
+        assert np.allclose(box.GetDisplayNode().GetSelectedColor(), COLOURS[name]), "not as it is marked"
+        low, high = corners_of(box)
+        inside = [
+            (low[axis] <= where) & (where <= high[axis]) for axis, where in enumerate(np.nonzero(mask)[::-1])
+        ]
+        assert np.logical_and.reduce(inside).mean() > 0.9
+        assert np.prod(high - low) < 0.25 * mask.size, "it holds more than the structure"
+    assert "New with certainties of Bone " in panel.localise.message.text
+    panel.parameters.box = boxes["New Fat box"]
+    host.process(0.1)
+    panel.ui.cropButton.click()
+    wait(host, lambda: panel.localise.job.over)
+    (cropped,) = [node for node in nodes("vtkMRMLScalarVolumeNode") if node.GetName() == "New cropped"]
+    assert masks["Fat"][place_in(target, cropped)].sum() > 0.9 * masks["Fat"].sum()
+
+
+def test_every_scan_is_cropped_to_its_own_box_of_the_chosen_structure(panel, host, case):
+    target, masks = case
+    other, others = add_scan("Other", (-3, 3, 0))
+    panel.parameters.more_targets = [other]
+    panel.parameters.localise_each = True
+    host.process(0.1)
+    assert panel.ui.localiseEachSelector.currentIndex == 1
+    find_box(panel, host)
+    panel.parameters.box = next(node for node in nodes("vtkMRMLMarkupsROINode") if node.GetName() == "New Fat box")
+    host.process(0.1)
+    panel.ui.cropButton.click()
+    wait(host, lambda: panel.localise.job.over)
+    scans = {node.GetName(): node for node in nodes("vtkMRMLScalarVolumeNode")}
+    for scan, marked in ((target, masks), (other, others)):
+        place = place_in(scan, scans[f"{scan.GetName()} cropped"])
+        assert marked["Fat"][place].sum() > 0.9 * marked["Fat"].sum()
+        assert marked["Bone"][place].sum() < marked["Bone"].sum()
+
+
+def test_only_ticked_structures_get_boxes(panel, host, case):
+    panel.parameters.unticked_segments = ["Bone"]
+    panel.parameters.localise_each = True
+    host.process(0.1)
+    assert find_box(panel, host).GetName() == "New Fat box"
+    assert len(nodes("vtkMRMLMarkupsROINode")) == 1
+
+
+def test_boxes_of_structures_are_offered_only_where_marks_are_looked_for(panel, host, case):
+    panel.parameters.localise_each = True
+    panel.parameters.localise_method = "certainty"
+    host.process(0.1)
+    assert not panel.ui.localiseEachSelector.visible and panel.ui.localiseButton.text == "Find the box"
+    panel.parameters.localise_method = "support"
+    host.process(0.1)
+    assert panel.ui.localiseEachSelector.visible
+
+
+def corners_of(box):
+    """Lowest and highest (i, j, k) of a box in a scan that lies along the axes, in parts of voxels."""
+    bounds = np.zeros(6)
+    box.GetRASBounds(bounds)
+    return bounds[::2] / SIDE, bounds[1::2] / SIDE
+
+
 def test_apply_can_search_the_box_only(panel, host, case):
     panel.parameters.box = box = add_box((5, 5, 5), (30, 30, 20))
     host.process(0.1)
@@ -150,13 +222,15 @@ def test_a_script_finds_and_crops_several_scans(panel, host):
     scans = [add_scan(f"New {n}", (n, 0, 0))[0] for n in range(2)]
     found = logic.localise(scans, support=[add_case()], segments=["Bone"])
     assert [one.target_name for one in found] == ["New 0", "New 1"]
-    assert all(0 < one.certainty <= 1 for one in found)
+    assert all(0 < one.certainty <= 1 and not one.boxes for one in found)
     cropped = logic.crop(scans, [one.box_id for one in found])
     assert [node.GetName() for node in cropped] == ["New 0 cropped", "New 1 cropped"]
     with pytest.raises(Exception, match="one for each"):
         logic.crop(scans, [found[0].box_id])
     with pytest.raises(Exception, match="no marked scan"):
         logic.localise(scans)
+    with pytest.raises(Exception, match="only where marked structures"):
+        logic.localise(scans, method="certainty", each=True)
 
 
 def test_a_cropped_scan_looks_as_the_whole_one(panel, host, case):

@@ -15,7 +15,7 @@ Main thread (MRML is touched; short, nothing is computed over all voxels but a c
     surfaces_made(segmentation_node)                 to iterate over: makes missing closed surfaces, one a step
     conflicting_segments(result, segmentation) -> [names]   to ask the user before "replace"
     show_confidence(confidence, opacity=0.5), hide_confidence(confidence)
-    place_box(box, volume_source, name) -> Markups ROI node     of a box as the worker gives it
+    place_box(box, volume_source, name, colour=None) -> Markups ROI node     of a box as the worker gives it
     add_volume(class_name, name, array, own_geometry, volume) -> node     in a volume's place, sharing the memory
     provenance_of(report) -> {key: text}   of a report of the worker's, for place_result
     find_node(node_or_id, class_name="vtkMRMLNode") -> node, or NodeGoneError

@@ -12,11 +12,12 @@ _TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _TOLERANCE = 1e-6
 
 
-def place_box(box: dict, source: VolumeSource, name: str):
+def place_box(box: dict, source: VolumeSource, name: str, colour: tuple[float, float, float] | None = None):
     """Add a Markups ROI node of a box of the worker's, {"centre", "size", "axes"} in LPS mm as it saw the scan.
 
     It goes under the scan's transform, and with it when that is changed, unless the transform scales or shears:
-    then it is put where the box is in the world. Raises NodeGoneError when the scan is no longer in the scene.
+    then it is put where the box is in the world. colour: (r, g, b) in 0..1, None for the application's own.
+    Raises NodeGoneError when the scan is no longer in the scene.
     """
     volume = source.reference.find("vtkMRMLVolumeNode")
     place = np.eye(4)
@@ -34,4 +35,7 @@ def place_box(box: dict, source: VolumeSource, name: str):
     display = node.GetDisplayNode()
     if display is not None:
         display.SetFillOpacity(0.08)  # the scan is to be seen
+        if colour is not None:
+            display.SetColor(*colour)
+            display.SetSelectedColor(*colour)
     return node
