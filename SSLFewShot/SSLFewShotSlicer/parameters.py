@@ -22,7 +22,8 @@ class SSLFewShotParameters:
     target_volume, more_targets: scans to segment; targets_in_folder: those of input_folder instead.
     roi: the part of the target to search; result_segmentation: where segments go, None for a new one.
     method, model: "" for automatic. Folders are texts: an empty `Path` is the working directory.
-    localise_each: a box for each structure; localise_margin: mm, −1 for the method's own; box: that was found or drawn, to crop to.
+    localise_each: a box for each structure; localise_margin: mm, −1 for the method's own.
+    box: that was found or drawn, to crop to.
     pretrain_unit: "minutes" or "iterations".
     """
 

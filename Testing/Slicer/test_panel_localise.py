@@ -100,10 +100,8 @@ def test_each_structure_gets_a_box_of_its_own_and_is_cropped_to(panel, host, cas
         box = boxes[f"New {name} box"]
         assert np.allclose(box.GetDisplayNode().GetSelectedColor(), COLOURS[name]), "not as it is marked"
         low, high = corners_of(box)
-        inside = [
-            (low[axis] <= where) & (where <= high[axis]) for axis, where in enumerate(np.nonzero(mask)[::-1])
-        ]
-        assert np.logical_and.reduce(inside).mean() > 0.9
+        marked = np.argwhere(mask)[:, ::-1]
+        assert ((low <= marked) & (marked <= high)).all(axis=1).mean() > 0.9
         assert np.prod(high - low) < 0.25 * mask.size, "it holds more than the structure"
     assert "New with certainties of Bone " in panel.localise.message.text
     panel.parameters.box = boxes["New Fat box"]
