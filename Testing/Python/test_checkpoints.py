@@ -31,7 +31,7 @@ def test_a_loss_that_stays_no_number_is_an_error_that_names_the_remedy(scans, tm
         return loss * (float("nan") if trainer.training.iteration >= 5 else 1.0), metrics
 
     trainer.module.task_loss = diverging
-    with pytest.raises(InputError, match=r"the loss is nan at iteration 13, .*--overwrite .*lower --learning-rate"):
+    with pytest.raises(InputError, match=r"loss is nan at iteration 13, .*overwriting it, .*lower learning rate"):
         trainer.run()
 
 
@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(scans, tmp_path, kind):
     make_trainer(tmp_path, scans, iterations=5).run()
     path = tmp_path / CHECKPOINT_NAME
     path.write_bytes(damaged(kind, path.read_bytes()))
-    with pytest.raises(InputError, match="is damaged; start again with --overwrite") as caught:
+    with pytest.raises(InputError, match="is damaged; start again, overwriting it") as caught:
         make_trainer(tmp_path, scans, iterations=5).run(resume=True)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 

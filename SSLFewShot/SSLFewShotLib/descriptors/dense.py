@@ -19,9 +19,11 @@ from SSLFewShotLib.progress import Progress, portion
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import PreparedScan
+from SSLFewShotLib.sampling.tiles import gaussian_window, tiles_of
 
 OVERLAP = 0.4
 """Of two tiles next to each other, as a share of their side."""
+_WINDOW = 0.22
 _TILES_AT_ONCE = 2
 """For a single small tile torch takes a convolution on the CPU that is three times as slow."""
 
@@ -69,11 +71,8 @@ class DenseDescriptor(Descriptor):
     def _computed(self, scan: PreparedScan, progress: Progress) -> np.ndarray:
         shape = scan.values.shape
         total = torch.zeros(self.dimension, *shape)
-        window = _window(self.tile)
-        starts = [_starts(n, side) for n, side in zip(shape, self.tile, strict=True)]
-        tiles = [(k, j, i) for k in starts[0] for j in starts[1] for i in starts[2]]
-        parts = [tuple(slice(c, c + side) for c, side in zip(at, self.tile, strict=True)) for at in tiles]
-        parts = [part for part in parts if scan.body[part].any()]
+        window = gaussian_window(self.tile, _WINDOW)
+        parts = [part for part in tiles_of(tuple(shape), self.tile, OVERLAP) if scan.body[part].any()]
         device = self.device
         for start in range(0, len(parts), _TILES_AT_ONCE):
             progress(start / len(parts), f"describing {scan.name}")
@@ -117,17 +116,3 @@ class DenseDescriptor(Descriptor):
             progress(0.9 + 0.1 * number / len(field), f"describing {scan.name}")
             vectors[:, number] = ndimage.map_coordinates(channel, positions, order=1, mode="nearest")
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-
-
-def _starts(length: int, side: int) -> list[int]:
-    """Where tiles begin along an axis, evenly spread."""
-    if length <= side:
-        return [0]
-    count = int(np.ceil((length - side) / (side * (1 - OVERLAP)))) + 1
-    return [round(start) for start in np.linspace(0, length - side, count)]
-
-
-def _window(size: tuple[int, int, int]) -> torch.Tensor:
-    """(k, j, i) weights: highest in a tile's middle, where it has seen the surroundings on all sides."""
-    axes = [torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (0.22 * n)) ** 2) for n in size]
-    return axes[0][:, None, None] * axes[1][:, None] * axes[2] + 1e-4

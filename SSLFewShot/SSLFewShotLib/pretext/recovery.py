@@ -46,8 +46,8 @@ class Recovery:
         """
         if self.times == MOST_TIMES:
             raise InputError(
-                f"{self.folder}: the loss is {loss} at iteration {iteration}, and the rate was lowered {MOST_TIMES} "
-                "times; start again with --overwrite and a lower --learning-rate"
+                f"{self.folder}: the loss is {loss} at iteration {iteration}, and the rate was lowered "
+                f"{MOST_TIMES} times; start again, overwriting it, with a lower learning rate"
             )
         where = "its beginning"
         if self._good is not None:

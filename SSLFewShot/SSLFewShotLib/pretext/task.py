@@ -69,7 +69,7 @@ class PretextTask(ABC):
         return False
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside weights, for a task that remembers something; nothing that can run code."""
+        """What a checkpoint keeps beside weights, for a task that remembers something."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:  # noqa: B027 - few tasks remember anything

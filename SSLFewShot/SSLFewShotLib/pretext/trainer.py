@@ -170,10 +170,10 @@ class Trainer:
     ) -> Training:
         """Train until the budget is spent; `on_row` is called after each new row of the log.
 
-        A loss that is not finite has the training go back to good weights and on with a lower rate, see `Recovery`.
+        A loss that is not finite has it go back to good weights and on with a lower rate, see `Recovery`.
 
-        Raises Cancelled when the user cancels, after writing a checkpoint; InputError when the loss does not become
-        finite again, or when the checkpoint to resume from is missing, damaged or of other settings.
+        Raises Cancelled when the user cancels, after writing a checkpoint; InputError when the loss does not
+        become finite again, or when the checkpoint to resume from is missing, damaged or of other settings.
         """
         if not self.processes.leads:
             progress = ignore_progress
@@ -270,8 +270,8 @@ class Trainer:
         loss = float(torch.stack([loss for loss, _ in window]).mean())
         if not math.isfinite(loss):
             raise InputError(
-                f"{self.folder}: the loss is {loss} at iteration {self.training.iteration}; start again with "
-                "--overwrite and a lower --learning-rate"
+                f"{self.folder}: the loss is {loss} at iteration {self.training.iteration}; start again, "
+                "overwriting it, with a lower learning rate"
             )
         row = {"iteration": self.training.iteration, "minutes": round(self.training.seconds / 60, 3), "loss": loss}
         row["learning_rate"] = self._rate(fraction)
@@ -323,6 +323,6 @@ class Trainer:
                 self.task.restore(state["task"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"{self.folder}: the checkpoint does not fit the networks of this version; start again with "
-                "--overwrite"
+                f"{self.folder}: the checkpoint does not fit the networks of this version; start again, "
+                "overwriting it"
             ) from error

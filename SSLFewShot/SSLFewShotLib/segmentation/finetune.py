@@ -1,0 +1,293 @@
+"""Segmentation by a network that is fine-tuned on the supports, or that was and has been kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.labelmap import LabelMap, Segment
+from SSLFewShotLib.imaging.support import SupportSet
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.models import ModelCard
+from SSLFewShotLib.pretext.checkpoint import CHECKPOINT_NAME
+from SSLFewShotLib.pretext.continuing import Beginning
+from SSLFewShotLib.pretext.trainer import Trainer, TrainerSettings
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.segmentation.carried_labels import LatticeProbabilities
+from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
+from SSLFewShotLib.segmentation.fingerprint import support_content
+from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.sliding_window import segment_probabilities
+from SSLFewShotLib.tuning.centres import hold_out
+from SSLFewShotLib.tuning.labelled import Labelled, LabelledScan, LabelledScans
+from SSLFewShotLib.tuning.loss import channels_of
+from SSLFewShotLib.tuning.start import Start, make_start
+from SSLFewShotLib.tuning.task import FineTuning, TuningSettings
+from SSLFewShotLib.tuning.tuned import TunedNetwork, check_free, check_tuned, keep, segments_of
+
+MINUTES = 10.0
+"""The budget where none is given."""
+
+
+class FineTuneSegmenter(Segmenter):
+    """Fine-tunes a network on the supports (Dhere and Sivaswamy 2021; Taleb et al. 2020), then segments with it.
+
+    begun: the pretrained model, None for random weights of `network` (see `tuning.start.NETWORKS`).
+    minutes, iterations: the budget, one of the two; 10 minutes when both are None. With iterations, the same seed
+        on the same device gives the same weights, interrupted or not.
+    loss, frozen, held_out: see `TuningSettings`. learning_rate: the paper's 0.001.
+    scratch: random weights for the networks and at the spacing of `begun`.
+    keep: the tuned model is put into the store under this name.
+    largest_component: keep the largest piece of each segment only.
+
+    folder: where the training leaves its checkpoint; None for a temporary one. resume: whether it goes on from
+    there. Both are set by whoever has a place for it, and are no settings.
+
+    After `fit`: segments_, tuned_ (`TunedNetwork`), training_, scores_ ((iteration, Dice on held-out blocks of the
+    supports)). Raises InputError for settings out of range, a model without a 3D encoder, or a name that is taken.
+    """
+
+    name = "finetune"
+    folder: Path | None = None
+    resume: bool = False
+
+    def __init__(
+        self,
+        begun: Beginning | None,
+        device: torch.device | str = "cpu",
+        minutes: float | None = None,
+        iterations: int | None = None,
+        loss: str = "bce-dice",
+        learning_rate: float = 1e-3,
+        frozen: float = 0.2,
+        held_out: float = 0.1,
+        scratch: bool = False,
+        network: str = "unet",
+        keep: str | None = None,
+        largest_component: bool = True,
+        seed: int = 0,
+    ):
+        self.begun = begun
+        self.device = torch.device(device)
+        if minutes is None and iterations is None:
+            minutes = MINUTES
+        self.budget = TrainerSettings(
+            iterations=iterations, minutes=minutes, learning_rate=learning_rate, seed=seed, checkpoint_minutes=1.0
+        )
+        self.tuning = TuningSettings(loss, frozen, held_out)
+        self.scratch = scratch
+        self.network = network
+        self.keep = keep
+        self.largest_component = largest_component
+        self.seed = seed
+        if keep is not None:
+            check_free(keep)
+
+    def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> FineTuneSegmenter:
+        """Fine-tune on the supports until the budget is spent, or what is held out of them gets no better."""
+        self.overlapping_ = any(labels.overlapping for _, labels in support)
+        labelled: list[Labelled] = [(volume, labels, None) for volume, labels in support]
+        return self._fit(labelled, support.segments, support_content(support), progress)
+
+    def _fit(
+        self,
+        labelled: Sequence[Labelled],
+        segments: Sequence[Segment],
+        content: str,
+        progress: Progress = ignore_progress,
+    ) -> FineTuneSegmenter:
+        """Fine-tune on scans whose labels count as much as their weights say; see `tuning.labelled.Labelled`.
+
+        segments: numbered 1 to S; content: what tells these scans from others, for checkpoint and card.
+        """
+        self.segments_ = list(segments)
+        count = len(self.segments_)
+        self.overlapping_ = any(labels.overlapping for _, labels, _ in labelled)
+        if self.overlapping_ and self.tuning.loss == "dice-ce":
+            raise InputError("the segments overlap, which cross-entropy cannot learn; choose the loss bce-dice")
+        names = [segment.name for segment in self.segments_]
+        channels = channels_of(self.tuning.loss, count)
+        first = labelled[0][0]
+        start = make_start(self.begun, channels, first, self.scratch, self.network, self.seed, names)
+        scans = []
+        for number, one in enumerate(labelled):
+            part = portion(progress, 0.02 * number / len(labelled), 0.02 * (number + 1) / len(labelled))
+            scans.append(LabelledScan.prepared(one, self.segments_, start.preparation, part))
+        hold_out(scans, self.tuning.held_out, self.seed)
+        pool = LabelledScans(scans, count)
+        task = FineTuning(start, pool, self.tuning)
+        with tempfile.TemporaryDirectory(prefix="sslfewshot-") as temporary:
+            folder = self.folder or Path(temporary)
+            identity = {**self._identity(), "content": content, "segments": names}
+            trainer = Trainer(task, pool, self.budget, folder, self.device, identity=identity)
+            resume = self.resume and (folder / CHECKPOINT_NAME).exists()
+            self.training_ = trainer.run(resume, _telling(portion(progress, 0.02, 0.99), task))
+        task.assess(self.training_.iteration)
+        self.taken_from_ = task.take_best()
+        self.scores_ = list(task.scores)
+        start.network.requires_grad_(True).eval()
+        self.tuned_ = TunedNetwork(
+            start.network, start.preparation, start.patch, self.segments_, self.overlapping_, self.tuning.loss
+        )
+        if self.keep is not None:
+            self._keep(start, [volume.name for volume, _, _ in labelled], content, channels, task)
+        progress(1.0, "fine-tuned")
+        return self
+
+    def predict(self, volume: Volume, progress: Progress = ignore_progress) -> tuple[LabelMap, Volume]:
+        """Take the scan through the network in tiles, and decide on its own grid."""
+        return _labelled_by(self.tuned_, volume, self.segments_, self.device, self.largest_component, progress)
+
+    def provenance(self) -> dict[str, Any]:
+        begun = None if self.begun is None else _model_facts(self.begun.card)
+        return {"method": self.name, "descriptor": begun, "settings": self._identity()}
+
+    def _identity(self) -> dict[str, Any]:
+        """The settings that decide what comes out."""
+        return {
+            **(
+                {"iterations": self.budget.iterations}
+                if self.budget.iterations
+                else {"minutes": self.budget.minutes}
+            ),
+            **asdict(self.tuning),
+            "learning_rate": self.budget.learning_rate,
+            "scratch": self.scratch,
+            **(
+                {"network": self.network}
+                if self.begun is None
+                else {"start_sha256": self.begun.card.weights["sha256"]}
+            ),
+            "largest_component": self.largest_component,
+            "seed": self.seed,
+        }
+
+    def _keep(self, start: Start, names: list[str], content: str, channels: int, task: FineTuning) -> None:
+        trained = {
+            "iterations": self.training_.iteration,
+            "minutes": round(self.training_.seconds / 60, 1),
+            "device": f"{self.device.type}, {torch.get_num_threads()} threads",
+            "seed": self.seed,
+            "channels": channels,
+        }
+        score = None if not self.scores_ else round(max(score for _, score in self.scores_), 4)
+        metrics = {} if score is None else {"control_metric": "dice", "held_out_blocks_of_the_support": score}
+        keep(self.keep, self.tuned_, start, names, content, trained, task.settings(), metrics)
+
+
+class TunedSegmenter(Segmenter):
+    """Segments with a model that was fine-tuned and kept; no scan needs to be marked.
+
+    card, tensors: of the model. `fit` takes a support all the same: of it only the names of the wanted segments
+    count, which the result has with the support's colours; without `fit`, all that the model knows are segmented.
+
+    Raises InputError for a model that was not fine-tuned.
+    """
+
+    name = "tuned"
+
+    def __init__(
+        self,
+        card: ModelCard,
+        tensors: dict[str, np.ndarray],
+        device: torch.device | str = "cpu",
+        largest_component: bool = True,
+        seed: int = 0,
+    ):
+        check_tuned(card)
+        self.card = card
+        self.tensors = tensors
+        self.device = torch.device(device)
+        self.largest_component = largest_component
+        self.seed = seed  # nothing is drawn; a worker gives every segmenter its seed
+        self.segments_ = segments_of(card)
+
+    def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> TunedSegmenter:
+        """Segment what the support has marked, as far as the model knows it.
+
+        Raises InputError when it knows none of it by name.
+        """
+        known = [segment.name for segment in segments_of(self.card)]
+        wanted = [segment for segment in support.segments if segment.name in known]
+        if not wanted:
+            raise InputError(
+                f"model {self.card.name}: knows {', '.join(known)}, and none of what is marked "
+                f"({', '.join(segment.name for segment in support.segments)}); choose another model, or fine-tune"
+            )
+        self.segments_ = wanted
+        progress(1.0, f"model {self.card.name}")
+        return self
+
+    def predict(self, volume: Volume, progress: Progress = ignore_progress) -> tuple[LabelMap, Volume]:
+        """Take the scan through the network in tiles, and decide on its own grid."""
+        tuned = TunedNetwork.of_model(self.card, self.tensors, volume)
+        tuned.network.eval()
+        return _labelled_by(tuned, volume, self.segments_, self.device, self.largest_component, progress)
+
+    def provenance(self) -> dict[str, Any]:
+        settings = {"largest_component": self.largest_component, "seed": self.seed}
+        return {"method": self.name, "descriptor": _model_facts(self.card), "settings": settings}
+
+
+def _labelled_by(
+    tuned: TunedNetwork,
+    volume: Volume,
+    segments: Sequence[Segment],
+    device: torch.device,
+    largest_component: bool,
+    progress: Progress,
+) -> tuple[LabelMap, Volume]:
+    """segments: those of the network that are wanted, by name."""
+    scan = tuned.preparation(volume, portion(progress, 0.0, 0.1))
+    found = segment_probabilities(
+        scan, tuned.network, tuned.patch, tuned.loss, len(tuned.segments), device, portion(progress, 0.1, 0.8)
+    )
+    channels = {segment.name: number for number, segment in enumerate(tuned.segments)}
+    # Structures that are not wanted are background, but must not become one that is.
+    rest = [number for name, number in channels.items() if name not in {s.name for s in segments}]
+    wanted = found[[channels[segment.name] for segment in segments]]
+    if rest and not tuned.overlapping:
+        wanted = wanted * (wanted >= found[rest].max(axis=0))
+    source = LatticeProbabilities(scan.origin, scan.spacing, wanted)
+    box = source.box()
+
+    def looked_up(slab: tuple[slice, slice, slice]) -> np.ndarray:
+        k, j, i = np.meshgrid(*(np.arange(s.start, s.stop) for s in slab), indexing="ij")
+        points = volume.points_from_indices(np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1))
+        return source(points).reshape(len(wanted), *k.shape)
+
+    return decide_in_slabs(
+        volume,
+        looked_up,
+        None if box is None else box_on_grid(volume, box),
+        list(segments),
+        tuned.overlapping,
+        largest_component,
+        portion(progress, 0.8, 1.0),
+    )
+
+
+def _telling(progress: Progress, task: FineTuning) -> Progress:
+    """Progress of the training that says what is going on, and how well what is held out is segmented."""
+
+    def tell(fraction: float, message: str) -> None:
+        score = f", Dice on held-out blocks {task.scores[-1][1]:.2f}" if task.scores else ""
+        progress(fraction, f"fine-tuning: {message}{score}")
+
+    return tell
+
+
+def _model_facts(card: ModelCard) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "method": card.method,
+        "sha256": card.weights["sha256"],
+        "made_by": card.versions["sslfewshot"],
+    }
