@@ -12,21 +12,24 @@ import torch
 from SSLFewShotLib.descriptors.loading import TRAINING_FREE, joined_names, load_descriptor
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.models import ModelCard, ModelStore, UnknownModelError
+from SSLFewShotLib.models import ModelCard, ModelStore, UnknownModelError, load_model
+from SSLFewShotLib.pretext.continuing import Beginning
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
+from SSLFewShotLib.segmentation.finetune import FineTuneSegmenter, TunedSegmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.prototype import PrototypeSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.tuning.start import TUNED
 
-METHODS = ("auto", "aligned", "prototype", "knn", "box")
+METHODS = ("auto", "aligned", "prototype", "knn", "finetune", "tuned", "box")
 DEFAULT_MODEL = "xavier+gvdiff"
 """Of the nearest neighbours: of what suits any modality and size, it measured best from one support (README)."""
 
 _PREFERENCE = ("dense", "alpnet", "heatmap", "reg2d", "doersch")
-_OF_METHOD = {"aligned": ("dense", "alpnet"), "prototype": ("dense", "alpnet")}
+_OF_METHOD = {"aligned": ("dense", "alpnet"), "prototype": ("dense", "alpnet"), "finetune": ("dense", "alpnet")}
 """The kinds of model that a method takes by itself, the one that measured better first (README)."""
 _SIZE_TOLERANCE = 1.5
 _WITH_MODEL: dict[str, type[Segmenter]] = {
@@ -59,9 +62,12 @@ def chosen(
 
     "auto" is "aligned" where a dense model made for such scans fits the scan `like` (or one is given), "prototype"
     with an alpnet model that was given, else "knn"; no model is the first that fits for "aligned" and "prototype",
-    `DEFAULT_MODEL` for "knn", and stays None for "box".
+    `DEFAULT_MODEL` for "knn", and stays None for "box". "auto" with a model that was fine-tuned is "tuned".
+    "finetune" without a model takes what "aligned" would; where none fits it stays None, and begins with random
+    weights.
 
-    Raises InputError for an unknown method, and for "aligned" and "prototype" when no model of theirs fits.
+    Raises InputError for an unknown method, for "aligned" and "prototype" when no model of theirs fits, and for
+    "tuned" without a model.
     """
     if method not in METHODS:
         raise InputError(f"method '{method}' is not known; choose one of {', '.join(METHODS)}")
@@ -72,17 +78,22 @@ def chosen(
         for kind in _OF_METHOD[method]:
             if found := [card.name for card in fitting_models(like, store) if card.method == kind]:
                 return method, found[0]
+        if method == "finetune":
+            return method, None
         raise InputError(
             f"{like.name}: there is no {_OF_METHOD[method][0]} model for a scan of its modality and size; choose "
             "one all the same, pretrain one, or take the nearest neighbours (method knn)"
         )
+    if method == "tuned" and model is None:
+        raise InputError("method tuned: name the model, one that was kept after fine-tuning")
     if method == "auto" and model is None:
         cards = [card for card in fitting_models(like, store) if card.method == "dense"]
         # One that knows no anatomy measured worse than the vote by what needs no training (README).
         dense = [card.name for card in cards if card.preprocessing["modality"] != "any"]
         return ("aligned", dense[0]) if dense else ("knn", DEFAULT_MODEL)
     if method == "auto":
-        method = {"dense": "aligned", "alpnet": "prototype"}.get(_kind_of(model, store), "knn")
+        kinds = {"dense": "aligned", "alpnet": "prototype", TUNED: "tuned"}
+        method = kinds.get(_kind_of(model, store), "knn")
     return method, model or DEFAULT_MODEL
 
 
@@ -108,23 +119,66 @@ def make_segmenter(
     """Make an unfitted segmenter.
 
     method: one of `METHODS`; model: a name, a folder, several joined with "+", or None; see `chosen`.
-    like: the first support's scan; settings: the segmenter's own. Settings that only prototypes or the
-        nearest neighbours have make "auto" choose those.
+    like: the first support's scan; settings: the segmenter's own. Settings that only prototypes, fine-tuning or
+        the nearest neighbours have make "auto" choose those.
 
-    Raises InputError for an unknown method, model or setting; warns when the model is for another modality.
+    Raises InputError for an unknown method, model or setting; warns when the model is for another modality, and
+    when fine-tuning finds none that fits.
     """
     store = store or ModelStore()
-    if method == "auto" and not set(settings) <= set(inspect.signature(AlignedSegmenter).parameters):
-        method = "prototype" if set(settings) <= set(inspect.signature(PrototypeSegmenter).parameters) else "knn"
+    if method == "auto":
+        method = _method_with(settings)
     method, model = chosen(method, model, like, store)
-    if model is None:
+    if method == "box":
         return _made(BodyBoxSegmenter, settings)
-    descriptor = load_descriptor(model, like, device, store)
-    for part in joined_names(model):
-        warning = part not in TRAINING_FREE and ModelStore.suits(store.find(part).card, modality_of(like))
+    for part in joined_names(model) if model is not None else ():
+        warning = part not in TRAINING_FREE and _misfit(part, like, store)
         if warning:
             warnings.warn(warning, InputWarning, stacklevel=2)
-    return _made(_WITH_MODEL[method], settings, descriptor)
+    if method == "tuned":
+        return _made(TunedSegmenter, settings, *load_model(store.find(model).folder), device)
+    if method == "finetune":
+        if model is None:
+            warnings.warn(
+                f"{like.name}: no dense model fits it, so fine-tuning begins with random weights; choose a model, "
+                "or pretrain one on scans of the same kind",
+                InputWarning,
+                stacklevel=2,
+            )
+        begun = None if model is None else Beginning(*load_model(store.find(model).folder))
+        return _made(FineTuneSegmenter, settings, begun, device)
+    return _made(_WITH_MODEL[method], settings, load_descriptor(model, like, device, store))
+
+
+def tuned_segmenter(
+    model: str | None, device: torch.device | str = "cpu", store: ModelStore | None = None, **settings: Any
+) -> TunedSegmenter:
+    """The segmenter of a fine-tuned model, for scans without any that is marked.
+
+    Raises InputError when there is no such model, or it was not fine-tuned.
+    """
+    if model is None:
+        raise InputError("no support was given: mark at least one scan, or name a model that was fine-tuned")
+    return _made(TunedSegmenter, settings, *load_model((store or ModelStore()).find(model).folder), device)
+
+
+def _method_with(settings: dict[str, Any]) -> str:
+    """The first method that has all of these settings; "auto" when alignment has them."""
+    for name, kind in (
+        ("auto", AlignedSegmenter),
+        ("prototype", PrototypeSegmenter),
+        ("finetune", FineTuneSegmenter),
+    ):
+        if set(settings) <= set(inspect.signature(kind).parameters):
+            return name
+    return "knn"
+
+
+def _misfit(model: str, like: Volume, store: ModelStore) -> str | None:
+    try:
+        return ModelStore.suits(store.find(model).card, modality_of(like))
+    except UnknownModelError:
+        return None  # whatever needs it says so
 
 
 def _made(kind: type[Segmenter], settings: dict[str, Any], *arguments: Any) -> Segmenter:

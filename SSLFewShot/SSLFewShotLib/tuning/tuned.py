@@ -59,8 +59,8 @@ def check_tuned(card: ModelCard) -> None:
     """Raise InputError unless a model was fine-tuned to segment."""
     if card.method != TUNED:
         raise InputError(
-            f"model {card.name}: was not fine-tuned and segments nothing by itself; give a marked scan "
-            "(--support), or choose a model that `--method finetune --keep NAME` has kept"
+            f"model {card.name}: was not fine-tuned and segments nothing by itself; mark a scan, or "
+            "choose a model that was kept after fine-tuning"
         )
 
 
@@ -79,12 +79,13 @@ def segments_of(card: ModelCard) -> list[Segment]:
 
 def check_free(name: str, store: ModelStore | None = None) -> None:
     """Raise InputError unless a model can be kept under this name."""
-    check_name(name, "--keep")
+    check_name(name, "the model to be kept")
     try:
         (store or ModelStore()).find(name)
     except UnknownModelError:
         return
-    raise InputError(f"--keep {name}: there is a model of this name already; give another one, or remove it first")
+    raise
+    InputError(f"{name}: there is a model of this name already; keep it under another, or remove that one first")
 
 
 def keep(
