@@ -54,7 +54,7 @@ def run_demo(
     settings = TrainerSettings(minutes=minutes, seed=seed)
     check_output_folder(output)
     if output.exists() and any(output.iterdir()) and not overwrite:
-        raise InputError(f"{output}: the folder is not empty; give --overwrite or another --output")
+        raise InputError(f"{output}: the folder is not empty; overwrite it, or choose another output")
     scans = Path(data).resolve() if data is not None else output / "scans"
     if data is None:
         write_cohort(

@@ -16,7 +16,7 @@ from SSLFewShotLib.errors import InputError, OutputError
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise `InputError` when `path` exists and the user did not ask to overwrite it."""
     if path.exists() and not overwrite:
-        raise InputError(f"{path}: the output exists already; give --overwrite to replace it, or another output")
+        raise InputError(f"{path}: the output exists already; overwrite it, or choose another output")
 
 
 def check_output_folder(folder: Path) -> None:

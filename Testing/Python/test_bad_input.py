@@ -101,7 +101,7 @@ def test_an_output_that_exists_is_only_replaced_when_asked_to(there, support, ta
     (out / there).write_text("precious")
     arguments = ("segment", target, *support, "--output", out, *BOX)
     outcome = sslfewshot(*arguments)
-    assert outcome.error.startswith(str(out / there)) and "--overwrite" in outcome.error
+    assert outcome.error.startswith(str(out / there)) and "overwrite it" in outcome.error
     assert files_in(out) == [there] and (out / there).read_text() == "precious"
     assert sslfewshot(*arguments, "--overwrite").code == 0
     assert (out / there).read_bytes() != b"precious" and len(files_in(out)) == 3
@@ -178,7 +178,7 @@ def test_what_keeps_a_result_from_being_written_is_called_by_its_name(
 def test_sheared_scans_are_refused_as_nifti_before_anything_is_computed(support, tmp_path):
     image, _ = write_patient(tmp_path, 1, geometry="sheared", labelled=False)
     outcome = sslfewshot("segment", image, *support, "--output", tmp_path / "out", *BOX)
-    assert "sheared" in outcome.error and "--format nrrd" in outcome.error
+    assert "sheared" in outcome.error and "the format nrrd" in outcome.error
     arguments = ("segment", image, *support, "--output", tmp_path / "out", *BOX, "--format", "nrrd")
     assert sslfewshot(*arguments).code == 0
 

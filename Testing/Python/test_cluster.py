@@ -213,7 +213,7 @@ def test_a_scheduler_that_goes_away_ends_the_job_with_what_to_do(scans, tmp_path
             if (tmp_path / "out" / "report.json").exists():
                 process.kill()
 
-        with pytest.raises(InputError, match=r"the Dask scheduler has gone; .*--resume"):
+        with pytest.raises(InputError, match=r"the Dask scheduler has gone; .*resume the job"):
             run_on_cluster(a_job(scans, tmp_path / "out", settings=SLOW), address, kill)
     finally:
         process.kill()

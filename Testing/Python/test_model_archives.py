@@ -47,7 +47,7 @@ def test_the_same_model_is_always_the_same_archive(store, model, tmp_path):
 def test_an_existing_archive_is_not_overwritten_unless_asked(store, tmp_path):
     archive = tmp_path / "a.zip"
     archive.write_bytes(b"mine")
-    assert "--overwrite" in the_error(store.export, "bundled-ct", archive)
+    assert "overwrite it" in the_error(store.export, "bundled-ct", archive)
     assert archive.read_bytes() == b"mine"
     store.export("bundled-ct", archive, overwrite=True)
     assert zipfile.is_zipfile(archive)

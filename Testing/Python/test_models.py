@@ -91,7 +91,7 @@ def test_the_installed_versions_satisfy_the_card(tmp_path):
 
 def test_an_existing_model_is_not_overwritten_unless_asked(model):
     before = files_below(model)
-    assert "--overwrite" in the_error(save_model, model, a_card(), {"other": np.ones(3)})
+    assert "overwrite it" in the_error(save_model, model, a_card(), {"other": np.ones(3)})
     assert files_below(model) == before
     save_model(model, a_card(), {"other": np.ones(3)}, overwrite=True)
     assert list(load_model(model)[1]) == ["other"]

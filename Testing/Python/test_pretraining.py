@@ -187,7 +187,7 @@ def test_progress_runs_from_nothing_to_all_and_ends_with_what_was_written(three_
 
 def test_an_existing_model_is_only_replaced_when_asked_to(three_scans, model, tmp_path):
     copy = shutil.copytree(model, tmp_path / "model")
-    with pytest.raises(InputError, match=r"there is a model already; give --overwrite"):
+    with pytest.raises(InputError, match=r"there is a model already; overwrite it"):
         train(three_scans, copy, seed=1, iterations=1)
     assert same(tensors(model), tensors(copy))
     train(three_scans, copy, seed=1, iterations=1, overwrite=True)
@@ -198,7 +198,7 @@ def test_an_unfinished_pretraining_is_only_thrown_away_when_asked_to(three_scans
     work = tmp_path / "model.training"
     work.mkdir()
     (work / "checkpoint.pt").write_bytes(b"")
-    with pytest.raises(InputError, match="unfinished pretraining is there; give --resume"):
+    with pytest.raises(InputError, match="unfinished pretraining is there; resume it"):
         train(three_scans, tmp_path / "model", iterations=1)
     with pytest.raises(InputError, match="is damaged"):
         train(three_scans, tmp_path / "model", iterations=1, resume=True)

@@ -123,7 +123,7 @@ def test_wrong_input_is_refused_with_the_same_exit_code(scans, support, tmp_path
 def test_an_output_that_exists_is_not_overwritten_by_a_worker(scans, support, tmp_path):
     (tmp_path / "pt_1_ct_seg.nii.gz").touch()
     arguments = ("segment", scans / "pt_1_ct.nrrd", *support, "--output", tmp_path, *BOX, "--worker", WORKER)
-    assert "--overwrite" in sslfewshot(*arguments).error
+    assert "overwrite it" in sslfewshot(*arguments).error
     assert files_in(tmp_path) == ["pt_1_ct_seg.nii.gz"]
 
 

@@ -119,9 +119,9 @@ def _check(job: LocalisationJob, targets: dict[str, Path]) -> None:
         raise InputError(f"method '{job.method}' is not known; choose one of {', '.join(METHODS)}")
     if (job.method == "support") != bool(job.supports):
         raise InputError(
-            "method 'support' needs a marked scan; give --support IMAGE LABELS"
+            "method 'support' needs a marked scan; give one with its labels"
             if job.method == "support"
-            else f"method '{job.method}' takes no support; leave it out, or take --method support"
+            else f"method '{job.method}' takes no support; leave it out, or choose method support"
         )
     if job.margin is not None and not -1e4 < job.margin < 1e4:
         raise InputError(f"a margin of {job.margin} mm: a length in millimetres was expected")

@@ -46,7 +46,7 @@ class SliceModel:
         if card.method not in (ORDER, ROTATION):
             raise InputError(
                 f"model {card.name}: of {card.method}, but finding an object without marks needs one of {ORDER} "
-                f"or {ROTATION}; choose another, or take --method support"
+                f"or {ROTATION}; choose another, or method support"
             )
         try:
             settings = card.training["settings"]
@@ -88,14 +88,14 @@ def load_slice_model(
         if not fitting:
             raise InputError(
                 f"{like.name}: there is no model of {' or '.join(methods)} for {modality}; pretrain one on such "
-                f"scans (sslfewshot pretrain FOLDER --method {methods[0]}), or name one with --model"
+                f"scans (method {methods[0]}), or choose one all the same"
             )
         model = min(fitting)[2]
     entry = store.find(str(model))
     if entry.card.method not in methods:
         raise InputError(
             f"model {entry.card.name}: of {entry.card.method}; this needs one of {' or '.join(methods)}: choose "
-            "another model, or another --method"
+            "another model, or another method"
         )
     if warning := ModelStore.suits(entry.card, modality_of(like)):
         warnings.warn(warning, InputWarning, stacklevel=3)

@@ -27,7 +27,7 @@ def load_checkpoint(folder: Path, identity: dict[str, Any], device: torch.device
     """
     path = folder / CHECKPOINT_NAME
     if not path.exists():
-        raise InputError(f"{folder}: no checkpoint to resume from; start without --resume")
+        raise InputError(f"{folder}: no checkpoint to resume from; start it anew")
     try:
         # torch does not look at the checksums that it writes.
         with zipfile.ZipFile(path) as archive:
@@ -39,11 +39,11 @@ def load_checkpoint(folder: Path, identity: dict[str, Any], device: torch.device
     except PermissionError as error:
         raise InputError(f"{path}: not allowed to read the checkpoint; change its permissions") from error
     except Exception as error:  # damaged bytes can make the unpickler raise anything
-        raise InputError(f"{path}: the checkpoint is damaged; start again with --overwrite") from error
+        raise InputError(f"{path}: the checkpoint is damaged; start again, overwriting it") from error
     for key, value in identity.items():
         if made_with.get(key) != value:
             raise InputError(
                 f"{path}: the checkpoint was made with {key} = {made_with.get(key)}, not {value}; "
-                "resume with the same settings, or start again with --overwrite"
+                "resume with the same settings, or start again, overwriting it"
             )
     return state

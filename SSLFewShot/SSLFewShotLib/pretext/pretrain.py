@@ -172,13 +172,9 @@ def _check_output(output: Path, work: Path, resume: bool, overwrite: bool) -> No
         )
     check_output_folder(output)
     if (output / "card.json").exists() and not overwrite:
-        raise InputError(
-            f"{output}: there is a model already; give --overwrite to replace it, or another --output"
-        )
+        raise InputError(f"{output}: there is a model already; overwrite it, or choose another output")
     if work.exists() and not resume and not overwrite:
-        raise InputError(
-            f"{work}: an unfinished pretraining is there; give --resume to continue it or --overwrite"
-        )
+        raise InputError(f"{work}: an unfinished pretraining is there; resume it, or overwrite it")
 
 
 def _report(work: Path, training: Training, task: PretextTask, pool: ScanPool | SyntheticPool) -> None:

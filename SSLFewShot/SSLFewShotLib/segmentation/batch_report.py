@@ -135,7 +135,7 @@ def read_report(folder: Path) -> dict[str, Any] | None:
     targets = report.get("targets") if isinstance(report, dict) else None
     if not isinstance(targets, list) or not all(isinstance(entry, dict) for entry in targets):
         raise InputError(
-            f"{path}: not a readable report to go on from; give --overwrite without --resume, or another output"
+            f"{path}: not a readable report to go on from; overwrite it without resuming, or choose another output"
         )
     return report
 

@@ -90,7 +90,7 @@ def region_of(
             if must:
                 raise InputError(
                     f"{volume.name}: cropping needs a dense model for scans like the support's; pretrain one "
-                    "(--method dense), or leave the crop to 'auto'"
+                    "(method dense), or leave the crop to 'auto'"
                 )
             return None
         regions = SupportRegions(descriptor).fit(support, portion(progress, 0.0, 0.5))

@@ -215,7 +215,7 @@ def _segment_one(
     volume = read_volume(path, portion(progress, 0.0, 0.05))
     if job.format == "nii.gz" and is_sheared(volume.ijkToLps, volume.size):
         raise InputError(
-            f"{path}: NIfTI cannot keep the sheared axes of this scan; give --format nrrd or seg.nrrd"
+            f"{path}: NIfTI cannot keep the sheared axes of this scan; choose the format nrrd or seg.nrrd"
         )
     reference = fitted.support.pairs[0][0]
     if modality_of(volume) != modality_of(reference):

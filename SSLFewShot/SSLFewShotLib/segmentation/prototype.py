@@ -63,7 +63,8 @@ class PrototypeSegmenter(Segmenter):
     ):
         if not isinstance(descriptor, DenseDescriptor):
             raise InputError(
-                f"{descriptor.name}: prototypes need an alpnet or dense model; choose one, or --method knn"
+                f"{descriptor.name}: prototypes need an alpnet or dense model; choose one, or the nearest "
+                "neighbours (method knn)"
             )
         self.descriptor = descriptor
         self.settings = PrototypeSettings(tuple(window), tuple(background_window), threshold, beta, spatial_weight)

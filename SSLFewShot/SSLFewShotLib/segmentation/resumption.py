@@ -38,14 +38,14 @@ def take_over_results(
             return
         if not isinstance(earlier.get("fingerprint"), dict):
             raise InputError(
-                f"{path}: does not say what its results were made with, so that they cannot be gone on from; give "
-                "--overwrite, or another output"
+                f"{path}: does not say what its results were made with, so that they cannot be gone on from; "
+                "overwrite them, or choose another output"
             )
         if different := differences(earlier["fingerprint"], made_with):
             raise InputError(
                 f"{path}: cannot go on from these results, they were made with something else: "
-                f"{'; '.join(different)}; give the same again, --overwrite to make all results again, or another "
-                "output"
+                f"{'; '.join(different)}; give the same again, overwrite them to make all again, or choose "
+                "another output"
             )
     except InputError:
         if start_again:

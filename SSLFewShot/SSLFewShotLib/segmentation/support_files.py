@@ -40,7 +40,9 @@ def read_support(
 def check_format(format: str, support: SupportSet) -> None:
     """Raise InputError when a format cannot hold the segments of a support, because they overlap."""
     if format != "seg.nrrd" and any(_in_several_layers(support, n) for n in range(len(support))):
-        raise InputError(f"the support's segments overlap, which .{format} cannot hold; give --format seg.nrrd")
+        raise InputError(
+            f"the support's segments overlap, which .{format} cannot hold; choose the format seg.nrrd"
+        )
 
 
 def _in_several_layers(support: SupportSet, number: int) -> bool:

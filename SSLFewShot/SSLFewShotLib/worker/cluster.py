@@ -204,15 +204,13 @@ def _entry(future: Future, path: Path, address: str) -> dict[str, Any]:
     from distributed import KilledWorker
 
     if future.status in ("cancelled", "lost"):
-        raise InputError(
-            f"{address}: the Dask scheduler has gone; start the cluster again and go on with --resume"
-        )
+        raise InputError(f"{address}: the Dask scheduler has gone; start the cluster again and resume the job")
     error = future.exception() if future.status == "error" else None
     if isinstance(error, KilledWorker):
         entry = {
             "image": path.name,
             "error": f"{path}: each Dask worker that took this scan was lost (killed, or out of memory); give the "
-            "workers more memory, and go on with --resume",
+            "workers more memory, and resume the job",
         }
     elif isinstance(error, ImportError):
         entry = {"image": path.name, "error": f"{path}: a Dask worker lacks what is needed ({error}); install it"}
