@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.networks.analysis_unet import AnalysisEncoder
 from SSLFewShotLib.networks.context import D2D, D3D
 from SSLFewShotLib.networks.slices import SliceNetwork
 from SSLFewShotLib.networks.unet3d import UNet3d
@@ -198,7 +199,10 @@ def test_the_six_sides_come_equally_often():
 
 
 def test_a_method_that_is_not_known_is_refused_and_the_known_ones_are_named():
-    known = "alpnet, dense, doersch, heatmap, reg2d, slice-order, slice-rotation"
+    known = ", ".join(sorted(METHODS))
+    assert {"alpnet", "cpc", "dense", "doersch", "exemplar", "heatmap", "jigsaw", "reg2d", "rotation"} < set(
+        METHODS
+    )
     with pytest.raises(InputError, match=f"choose one of {known}"):
         make_task("rotate", EXTENT, INTENSITY, 8)
 
@@ -211,6 +215,7 @@ def test_only_the_encoders_are_kept_as_descriptors_and_everything_is_trained(met
         "doersch": ({"cube"}, D3D),
         "dense": ({"unet"}, UNet3d),
         "alpnet": ({"unet"}, UNet3d),
+        **dict.fromkeys(("cpc", "rpl", "jigsaw", "rotation", "exemplar"), ({"encoder"}, AnalysisEncoder)),
         "slice-order": ({"slices"}, SliceNetwork),
         "slice-rotation": ({"slices"}, SliceNetwork),
     }.get(method, (set(AXIS_NAMES), D2D))

@@ -8,10 +8,15 @@ from typing import Any
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.pretext.alpnet import Alpnet
+from SSLFewShotLib.pretext.cpc import Cpc
 from SSLFewShotLib.pretext.dense import Dense
 from SSLFewShotLib.pretext.doersch import Doersch
+from SSLFewShotLib.pretext.exemplar import Exemplar
 from SSLFewShotLib.pretext.heatmap import Heatmap
+from SSLFewShotLib.pretext.jigsaw import Jigsaw
+from SSLFewShotLib.pretext.patch_location import PatchLocation
 from SSLFewShotLib.pretext.reg2d import Reg2d
+from SSLFewShotLib.pretext.rotation import Rotation
 from SSLFewShotLib.pretext.slice_order import SliceOrder
 from SSLFewShotLib.pretext.slice_rotation import SliceRotation
 from SSLFewShotLib.pretext.task import PretextTask
@@ -19,7 +24,21 @@ from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 
 METHODS: dict[str, type[PretextTask]] = {
-    task.name: task for task in (Heatmap, Reg2d, Doersch, Dense, Alpnet, SliceOrder, SliceRotation)
+    task.name: task
+    for task in (
+        Heatmap,
+        Reg2d,
+        Doersch,
+        Dense,
+        Alpnet,
+        SliceOrder,
+        SliceRotation,
+        Cpc,
+        PatchLocation,
+        Jigsaw,
+        Rotation,
+        Exemplar,
+    )
 }
 
 
