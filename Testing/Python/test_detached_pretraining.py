@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import sslfewshot
 from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.phantoms import write_cohort
 from SSLFewShotLib.models import ModelStore, load_model
 from SSLFewShotLib.worker import process_tree
 from SSLFewShotLib.worker.client import WorkerClient
@@ -77,6 +79,31 @@ def test_a_training_without_an_output_makes_its_model_in_the_store(scans, tmp_pa
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["mine"]
     asked("remove", job=answer["job"])
     assert ModelStore().find("mine").card.name == "mine"
+
+
+@pytest.mark.slow
+def test_a_model_and_labelled_scans_are_gone_on_with_as_by_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSLFEWSHOT_SUPERVOXELS", str(tmp_path / "supervoxels"))
+    write_cohort(tmp_path / "scans", 3, labelled=2, size=(20, 16, 18))
+    common = ("pretrain", tmp_path / "scans", "--method", "alpnet", "--iterations", 2, "--device", "cpu")
+    shape = ("--features", 4, "--view-size", 8, 8, 9, "--supervoxel-mm3", 1e6, "--extent-mm", 1000)
+    assert sslfewshot(*common, *shape, "--output", tmp_path / "first").code == 0
+    more = ("--start", tmp_path / "first", "--labelled", "phantom_000,phantom_001", "--regions", 3)
+    assert sslfewshot(*common, *more, "--output", tmp_path / "here").code == 0
+    job = asked(
+        "start", folder=str(tmp_path / "scans"), output=str(tmp_path / "there"), method="alpnet", iterations=2,
+        device="cpu", start=str(tmp_path / "first"), labelled=["phantom_000", "phantom_001"],
+        options={"regions": 3},
+    )["job"]  # fmt: skip
+    status = wait_for(job, ended)
+    assert status["state"] == "done", status
+    (here, ours), (there, theirs) = (load_model(tmp_path / name) for name in ("here", "there"))
+    assert ours.keys() == theirs.keys() and all(np.array_equal(ours[key], theirs[key]) for key in ours)
+    assert here.training["settings"] == there.training["settings"]
+    assert here.training["data"] == there.training["data"]
+    said = there.training["settings"]
+    assert said["options"] == {"regions": 3}, "what was given, not what the model to go on from brought"
+    assert said["crop"] == [9, 8, 8] and said["start"] == "first"
 
 
 @pytest.mark.slow

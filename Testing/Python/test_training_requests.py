@@ -8,6 +8,7 @@ import pytest
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.models import ModelStore
 from SSLFewShotLib.worker import pretraining
+from SSLFewShotLib.worker.training_folder import find_training
 from trainings import asked, noted, start
 
 pytestmark = pytest.mark.usefixtures("jobs")
@@ -46,6 +47,26 @@ def test_what_would_only_fail_after_a_while_is_refused_at_once(scans, tmp_path, 
     with pytest.raises(InputError, match="an unfinished pretraining is there"):
         start(scans, tmp_path / "other")
     assert asked("list") == []
+
+
+def test_a_model_to_go_on_from_and_labelled_cases_must_be_there_before_a_training_begins(
+    scans, tmp_path, monkeypatch
+):
+    started = []
+    monkeypatch.setattr(pretraining, "start_detached", lambda *given: started.append(given) or os.getpid())
+    with pytest.raises(InputError, match="nowhere: no model of this name"):
+        start(scans, tmp_path / "model", start="nowhere")
+    with pytest.raises(InputError, match="no case has this id"):
+        start(scans, tmp_path / "model", method="alpnet", labelled=["nobody"])
+    assert asked("list") == [] and started == []
+    begun = ModelStore().find("alpnet-hippocampus-mr").folder
+    monkeypatch.chdir(begun.parent.parent)
+    for given, kept in (
+        (begun.name, begun.name),
+        (os.path.join(begun.parent.name, begun.name), str(begun)),
+    ):
+        job = start(scans, tmp_path / f"model-{len(started)}", method="alpnet", start=given)
+        assert find_training(job).settings["start"] == kept, "found from the folder of the training's process too"
 
 
 def test_a_model_that_is_there_is_only_replaced_when_asked_to(scans, tmp_path, monkeypatch):

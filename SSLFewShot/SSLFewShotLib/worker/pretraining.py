@@ -86,6 +86,8 @@ def start(params: dict[str, Any], context: Context) -> dict[str, Any]:
     settings["output"] = str(_output(params))
     if params["iterations"] is None and params["minutes"] is None:
         settings["minutes"] = DEFAULT_MINUTES
+    if params["start"] is not None:
+        settings["start"] = _start(params["start"])
     if params["modality"] is not None:
         settings["modality"] = params["modality"].upper()
     _check(settings)
@@ -220,9 +222,18 @@ def _output(params: dict[str, Any]) -> Path:
     return store.user_folder / params["name"]
 
 
+def _start(name_or_dir: str) -> str:
+    """The model to go on from, wherever the training's process runs. Raises InputError when there is none."""
+    from SSLFewShotLib.models import ModelStore
+
+    entry = ModelStore().find(name_or_dir)
+    return name_or_dir if entry.folder.name == name_or_dir else str(entry.folder.absolute())
+
+
 def _check(settings: dict[str, Any]) -> None:
     """Refuse what would only fail after a while."""
     from SSLFewShotLib.models.card import check_name
+    from SSLFewShotLib.pretext.continuing import labelled_cases
     from SSLFewShotLib.pretext.methods import METHODS
     from SSLFewShotLib.worker.training_process import extent, trainer_settings
 
@@ -231,6 +242,8 @@ def _check(settings: dict[str, Any]) -> None:
         raise InputError(f"{folder}: a folder of scans was expected; check the name")
     if settings["method"] not in METHODS:
         raise InputError(f"method '{settings['method']}' is not known; choose one of {', '.join(sorted(METHODS))}")
+    if settings["labelled"] is not None:
+        labelled_cases(folder, settings["labelled"])
     trainer_settings(settings)
     extent(settings)
     check_name(output.name, output)
