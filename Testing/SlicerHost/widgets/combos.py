@@ -92,7 +92,7 @@ class CheckableComboBox(QComboBox):
 
     def _on_rows(self, parent, first, last):
         for row in range(first, last + 1):
-            # By its index: Python's object for an item of Qt's own outlives it, and stands for what lies there next.
+            # By its index: Python's object for an item of Qt's own outlives it, and stands for what comes next.
             index = self.model().index(row, 0, parent)
             if self.model().data(index, Qt.CheckStateRole) is None:
                 self.model().setData(index, Qt.Unchecked, Qt.CheckStateRole)
