@@ -18,6 +18,23 @@ def modality_of(volume: Volume) -> str:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """From voxel values to network input: clipped to [low, high], less `centre`, over `spread`."""
+
+    low: float = -np.inf
+    high: float = np.inf
+    centre: float = 0.0
+    spread: float = 1.0
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        """Values of any shape to float32 of the same."""
+        return ((np.clip(array, self.low, self.high) - self.centre) / self.spread).astype(np.float32)
+
+
+AS_IT_IS = Scale()
+
+
+@dataclass(frozen=True)
 class Intensity:
     """How voxel values become network input.
 
@@ -55,14 +72,17 @@ class Intensity:
             else {"kind": self.kind}
         )
 
-    def apply(self, array: np.ndarray, body: np.ndarray) -> np.ndarray:
-        """(K, J, I) values and body mask to (K, J, I) float32."""
+    def scale(self, array: np.ndarray, body: np.ndarray) -> Scale:
+        """What holds for a scan of (K, J, I) values with this body mask."""
         if self.kind == "window":
-            centre, half = (self.low + self.high) / 2, (self.high - self.low) / 2
-            return ((np.clip(array, self.low, self.high) - centre) / half).astype(np.float32)
+            return Scale(self.low, self.high, (self.low + self.high) / 2, (self.high - self.low) / 2)
         inside = array[body] if body.any() else array.ravel()
-        low, high = np.percentile(inside, [0.5, 99.5])
+        low, high = (float(value) for value in np.percentile(inside, [0.5, 99.5]))
         inside = np.clip(inside, low, high)
         # Rounding in a constant image is no contrast.
-        spread = max(float(inside.std()), 1e-5 * max(abs(float(low)), abs(float(high)))) or 1.0
-        return ((np.clip(array, low, high) - float(inside.mean())) / spread).astype(np.float32)
+        spread = max(float(inside.std()), 1e-5 * max(abs(low), abs(high))) or 1.0
+        return Scale(low, high, float(inside.mean()), spread)
+
+    def apply(self, array: np.ndarray, body: np.ndarray) -> np.ndarray:
+        """(K, J, I) values and body mask to (K, J, I) float32."""
+        return self.scale(array, body)(array)

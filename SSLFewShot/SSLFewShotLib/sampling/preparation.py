@@ -13,7 +13,7 @@ from SSLFewShotLib.imaging.resampling import resample
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed, watched
 from SSLFewShotLib.sampling.extent import Extent
-from SSLFewShotLib.sampling.intensity import Intensity
+from SSLFewShotLib.sampling.intensity import AS_IT_IS, Intensity, Scale
 
 _MOST_VOXELS = 200_000_000
 """More than ten times what a whole trunk needs; beyond, memory would run out."""
@@ -56,10 +56,12 @@ class Preparation:
         what = f"preparing {volume.name}"
         resampled = resample(volume, grid, progress=renamed(portion(progress, 0.0, 0.5), what))
         body = body_mask(resampled, progress=renamed(portion(progress, 0.5, 0.9), what))
-        values = watched(lambda: self.intensity.apply(resampled.array, body), progress, 0.9, what)
+        scale = watched(lambda: self.intensity.scale(resampled.array, body), progress, 0.9, what)
+        values = scale(resampled.array)
         if not np.isfinite(values).all():
             raise InputError(f"{volume.name}: holds NaN or infinite voxels; replace them, by the value of air say")
-        return PreparedScan(torch.from_numpy(values), torch.from_numpy(body), origin, spacing, unit, volume.name)
+        voxels, inside = torch.from_numpy(values), torch.from_numpy(body)
+        return PreparedScan(voxels, inside, origin, spacing, unit, volume.name, scale)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class PreparedScan:
     """values, body: (K, J, I) float32 and bool, K along S, J along P, I along L.
 
     origin, spacing: (3,) LPS mm of voxel (0, 0, 0) and between voxels.
-    unit: (3,) mm of one unit of the extent along L, P, S.
+    unit: (3,) mm of one unit of the extent along L, P, S. scale: from the scan's own values to these.
     """
 
     values: torch.Tensor
@@ -76,6 +78,7 @@ class PreparedScan:
     spacing: np.ndarray
     unit: np.ndarray
     name: str = "scan"
+    scale: Scale = AS_IT_IS
 
     def indices(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) LPS mm to (N, 3) continuous indices (i, j, k)."""

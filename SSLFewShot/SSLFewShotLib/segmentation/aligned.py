@@ -15,6 +15,7 @@ from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.alignment import AlignmentSettings, DescribedScan, aligned
+from SSLFewShotLib.segmentation.appearance import Appearance, Samples, weighed
 from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
 from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
@@ -31,10 +32,12 @@ class AlignedSegmenter(Segmenter):
     counts in the vote.
     vote: the share of the nearest neighbours' vote in the probability; the rest is what was carried.
     sharpness: of several supports, how much more one counts, place by place, that fits better there.
+    smoothing: of the carried labels, a Gaussian's sigma as a share of a segment's thickness.
+    appearance: how much intensities count that differ inside of a segment and around it, see `Appearance`.
     largest_component: keep the largest piece of each segment only.
 
-    After `fit`: segments_, supports_, markings_, voter_. Raises InputError for another kind of descriptor, or
-    settings out of range.
+    After `fit`: segments_, supports_, markings_, appearance_, voter_. Raises InputError for another kind of
+    descriptor, or settings out of range.
     """
 
     name = "aligned"
@@ -48,6 +51,8 @@ class AlignedSegmenter(Segmenter):
         stiffness: float = 2.0,
         vote: float = 0.4,
         sharpness: float = 4.0,
+        smoothing: float = 0.1,
+        appearance: float = 0.3,
         largest_component: bool = True,
         seed: int = 0,
     ):
@@ -58,10 +63,14 @@ class AlignedSegmenter(Segmenter):
             )
         if not 0 <= vote <= 1 or not 0 <= sharpness < np.inf:
             raise InputError(f"vote {vote}, sharpness {sharpness}: a share from 0 to 1 and a number from 0 up")
+        if not 0 <= smoothing <= 1 or not 0 <= appearance <= 1:
+            raise InputError(f"smoothing {smoothing}, appearance {appearance}: shares from 0 to 1 were expected")
         self.descriptor = descriptor
         self.alignment = AlignmentSettings(spatial_weight, reach, iterations, stiffness)
         self.vote = vote
         self.sharpness = sharpness
+        self.smoothing = smoothing
+        self.appearance = appearance
         self.largest_component = largest_component
         self.seed = seed
 
@@ -72,10 +81,15 @@ class AlignedSegmenter(Segmenter):
         self.supports_: list[DescribedScan] = []
         self.markings_: list[list[Marking]] = []
         share = 0.5 / len(support)
+        samples: list[list[Samples]] = [[] for _ in self.segments_]
         for number, (volume, _) in enumerate(support):
             self.supports_.append(self._described(volume, portion(progress, number * share, (number + 1) * share)))
-            masks = support.masks(number)
-            self.markings_.append([Marking.of(volume, mask, value - 1) for value, mask in masks.items()])
+            self.markings_.append([])
+            for value, mask in support.masks(number).items():
+                seen = Samples.of(volume, self.supports_[-1].scan, mask)
+                samples[value - 1].append(seen)
+                self.markings_[-1].append(Marking.of(volume, mask, value - 1, self.smoothing * seen.thickness))
+        self.appearance_ = Appearance(samples, self.appearance)
         spacing = float(self.supports_[0].scan.spacing.min())
         voter = KnnSegmenter(
             self.descriptor, spacing=spacing, spatial_weight=self.alignment.spatial_weight, seed=self.seed
@@ -105,7 +119,8 @@ class AlignedSegmenter(Segmenter):
             k, j, i = np.meshgrid(*(np.arange(s.start, s.stop) for s in slab), indexing="ij")
             points = volume.points_from_indices(np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1))
             total = sum(share * source(points) for share, source in sources)
-            return total.reshape(len(total), *k.shape)
+            ratios = self.appearance_(target.scan.scale(volume.array[slab]))
+            return weighed(total.reshape(len(total), *k.shape), ratios, self.overlapping_)
 
         return decide_in_slabs(
             volume,
@@ -122,6 +137,8 @@ class AlignedSegmenter(Segmenter):
             **asdict(self.alignment),
             "vote": self.vote,
             "sharpness": self.sharpness,
+            "smoothing": self.smoothing,
+            "appearance": self.appearance,
             "largest_component": self.largest_component,
             "seed": self.seed,
         }

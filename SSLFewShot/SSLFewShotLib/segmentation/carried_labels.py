@@ -14,19 +14,26 @@ from SSLFewShotLib.segmentation.alignment import Alignment
 
 @dataclass(frozen=True)
 class Marking:
-    """One segment of a support: its mask (K, J, I) with a rim of 0, and the matrix from LPS mm to its indices."""
+    """One segment of a support: its mask (K, J, I), 0 to 255, with a rim of 0; lpsToIjk leads to its indices."""
 
     segment: int
     mask: np.ndarray
     lpsToIjk: np.ndarray
 
     @classmethod
-    def of(cls, volume: Volume, mask: np.ndarray, segment: int) -> Marking:
-        """Crop a mask (K, J, I) on a volume's grid; it must hold a voxel."""
+    def of(cls, volume: Volume, mask: np.ndarray, segment: int, smoothing: float = 0.0) -> Marking:
+        """Crop a mask (K, J, I) on a volume's grid; it must hold a voxel. smoothing: mm, a Gaussian's sigma."""
         ranges = [np.flatnonzero(mask.any(axis=tuple(o for o in range(3) if o != a))) for a in range(3)]
-        crop = np.pad(mask[tuple(slice(r[0], r[-1] + 1) for r in ranges)].astype(np.uint8) * 255, 1)
+        sigma = smoothing / volume.spacing[::-1]
+        rim = 1 + np.ceil(2 * sigma).astype(int)
+        crop = (
+            np.pad(mask[tuple(slice(r[0], r[-1] + 1) for r in ranges)], [(n, n) for n in rim]).astype(np.uint8)
+            * 255
+        )
+        if smoothing > 0:
+            crop = ndimage.gaussian_filter(crop, sigma, mode="constant", truncate=2.0)
         matrix = volume.lpsToIjk
-        matrix[:3, 3] -= np.array([r[0] - 1 for r in ranges])[::-1]
+        matrix[:3, 3] -= np.array([r[0] - n for r, n in zip(ranges, rim, strict=True)])[::-1]
         return cls(segment, crop, matrix)
 
     def corners(self) -> np.ndarray:
