@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from SSLFewShotLib.cli import crop, localise
+from SSLFewShotLib.cli.encoder_arguments import add_encoder_options
 from SSLFewShotLib.cli.knn_arguments import add_knn_settings
 from SSLFewShotLib.cli.prototype_arguments import add_alpnet_options, add_prototype_settings
 from SSLFewShotLib.cli.shared_arguments import (
@@ -31,8 +32,9 @@ from SSLFewShotLib.cli.slice_arguments import add_slice_options
 from SSLFewShotLib.version import __version__
 
 PRETRAINING = (
-    "heatmap (default), reg2d, doersch, dense or alpnet; slice-order or slice-rotation, whose models find an "
-    "object without marks"
+    "heatmap (default), reg2d, doersch, dense or alpnet; cpc, rpl, jigsaw, rotation or exemplar, or sides from "
+    "labelled scans, whose encoders are for fine-tuning; slice-order or slice-rotation, whose models find an object "
+    "without marks"
 )
 
 
@@ -172,6 +174,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         "--data-licence", default="not stated", metavar="TEXT", help="of the scans, for the model's card"
     )
     add_alpnet_options(parser)
+    add_encoder_options(parser)
     add_slice_options(parser)
     add_overwrite(parser)
     add_device(parser)

@@ -10,6 +10,7 @@ from typing import Any
 
 from SSLFewShotLib.cli import remote
 from SSLFewShotLib.cli.crop import crop as crop
+from SSLFewShotLib.cli.encoder_arguments import encoder_options
 from SSLFewShotLib.cli.knn_arguments import knn_settings
 from SSLFewShotLib.cli.localise import localise as localise
 from SSLFewShotLib.cli.prototype_arguments import alpnet_options, prototype_settings
@@ -92,7 +93,7 @@ def pretrain(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[st
         arguments.resume,
         arguments.overwrite,
         progress,
-        options=alpnet_options(arguments) | slice_options(arguments),
+        options=alpnet_options(arguments) | encoder_options(arguments) | slice_options(arguments),
         start=arguments.start,
         labelled=arguments.labelled,
     )

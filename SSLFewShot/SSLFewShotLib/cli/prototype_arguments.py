@@ -35,10 +35,13 @@ def add_alpnet_options(parser: argparse.ArgumentParser) -> None:
         "--labelled",
         type=names_in,
         metavar="ID,ID,…",
-        help="learn from the labels of these cases of FOLDER (alpnet), instead of from all scans without labels",
+        help="learn from the labels of these cases of FOLDER (alpnet), instead of from all scans without labels; "
+        "sides: of these instead of all labelled ones",
     )
     group = parser.add_argument_group("alpnet (the paper: 32 features, crop 128 128 24, window 16 16 6, 1 region)")
-    group.add_argument("--features", type=int, metavar="N", help="of the network's first level (default 12)")
+    group.add_argument(
+        "--features", type=int, metavar="N", help="of the network's first level (default 12; encoders 16)"
+    )
     _add_size(group, "--view-size", "voxels that the network sees (default 40 40 40)")
     _add_size(group, "--pool-window", "voxels of a prototype's window (default 4 4 4)")
     group.add_argument("--regions", type=int, metavar="N", help="supervoxels of each pair of views (default 8)")

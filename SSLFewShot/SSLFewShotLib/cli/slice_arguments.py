@@ -13,8 +13,17 @@ def add_slice_options(parser: argparse.ArgumentParser) -> None:
         metavar="LETTERS",
         help="slicing axes, of L, P and S (default: S for slice-order, LPS for slice-rotation)",
     )
-    group.add_argument("--network", choices=("small", "resnet50"), help="default small, for the CPU")
-    group.add_argument("--side", type=int, metavar="N", help="pixels of a slice (default 96)")
+    group.add_argument(
+        "--network",
+        choices=("small", "resnet50", "analysis", "dense"),
+        help="small (default, for the CPU) or resnet50; tasks that train an encoder: analysis (default) or dense",
+    )
+    group.add_argument(
+        "--side",
+        type=int,
+        metavar="N",
+        help="pixels of a slice (default 96); of those tasks: voxels of a patch (default 16; rotation, exemplar 32)",
+    )
     group.add_argument(
         "--positions", choices=("normal", "uniform"), help="where slice-order draws slices (default normal, paper)"
     )
