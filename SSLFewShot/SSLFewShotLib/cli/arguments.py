@@ -33,8 +33,8 @@ from SSLFewShotLib.version import __version__
 
 PRETRAINING = (
     "heatmap (default), reg2d, doersch, dense or alpnet; cpc, rpl, jigsaw, rotation or exemplar, or sides from "
-    "labelled scans, whose encoders are for fine-tuning; slice-order or slice-rotation, whose models find an object "
-    "without marks"
+    "labelled scans, whose encoders are for fine-tuning; slice-order or slice-rotation, whose models find an "
+    "object without marks"
 )
 
 

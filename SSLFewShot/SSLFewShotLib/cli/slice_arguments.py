@@ -22,7 +22,7 @@ def add_slice_options(parser: argparse.ArgumentParser) -> None:
         "--side",
         type=int,
         metavar="N",
-        help="pixels of a slice (default 96); of those tasks: voxels of a patch (default 16; rotation, exemplar 32)",
+        help="pixels of a slice (default 96); there voxels of a patch (default 16; rotation, exemplar: 32)",
     )
     group.add_argument(
         "--positions", choices=("normal", "uniform"), help="where slice-order draws slices (default normal, paper)"
