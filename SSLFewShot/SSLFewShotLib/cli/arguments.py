@@ -147,9 +147,8 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--learning-rate",
         type=float,
-        default=1e-3,
         metavar="R",
-        help="default 0.001 (paper 0.00005, for 800,000 iterations)",
+        help="default 0.001 (paper 0.00005, for 800,000 iterations); of encoders for fine-tuning 0.0001",
     )
     parser.add_argument(
         "--schedule",
