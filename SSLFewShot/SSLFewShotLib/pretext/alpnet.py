@@ -95,9 +95,10 @@ class Alpnet(PretextTask):
         self._source: KeptSupervoxels | LabelledRegions = KeptSupervoxels(self.generator)
         self._known: dict[int, tuple[weakref.ref, torch.Tensor]] = {}
 
-    def use_labels(self, cases: Sequence[Case]) -> None:
+    def use_labels(self, cases: Sequence[Case]) -> list[Case]:
         """From now on the regions are the structures of labelled scans, and pairs are of two patients."""
         self._source = LabelledRegions(cases)
+        return list(cases)
 
     def draw_example(self, scan: PreparedScan, folder: Path) -> None:
         """supervoxels.png, or labels.png: the regions on three planes."""

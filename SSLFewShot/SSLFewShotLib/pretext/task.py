@@ -29,7 +29,10 @@ class PretextTask(ABC):
     control_metric: the metric that shows whether the task is learned; `chance` is its value by guessing and
         `higher_is_better` its sense.
     usual_batch: pairs (or samples) an iteration.
-    usual_schedule, usual_optimiser, usual_weight_decay: where the trainer's settings leave them open.
+    usual_learning_rate, usual_schedule, usual_optimiser, usual_weight_decay: where the trainer's settings leave
+        them open.
+    needs_labels: whether it learns from labelled scans only. held_out_every: one scan in so many is kept for the
+        control metric.
     architecture: what the card calls the networks that describe voxels.
     """
 
@@ -40,9 +43,12 @@ class PretextTask(ABC):
     architecture: str
     preparation: Preparation
     usual_batch: int = 16
+    usual_learning_rate: float = 1e-3
     usual_schedule: str = "cosine"
     usual_optimiser: str = "adam"
     usual_weight_decay: float = 0.0
+    needs_labels: bool = False
+    held_out_every: int = 20
     fraction: float = 1.0
 
     @abstractmethod
@@ -57,8 +63,11 @@ class PretextTask(ABC):
         """What those networks are made with again."""
         return {}
 
-    def use_labels(self, cases: Sequence[Case]) -> None:
-        """Learn from these labelled scans. Raises InputError where the task knows no labels."""
+    def use_labels(self, cases: Sequence[Case]) -> list[Case]:
+        """Learn from these labelled scans; returns those of them that it can learn from.
+
+        Raises InputError where the task knows no labels, or cannot learn from these.
+        """
         raise InputError(f"method '{self.name}' learns from scans without labels only; choose alpnet, or no cases")
 
     def draw_example(self, scan: PreparedScan, folder: Path) -> None:  # noqa: B027 - few tasks have one

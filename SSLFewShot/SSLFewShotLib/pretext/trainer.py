@@ -37,13 +37,13 @@ class TrainerSettings:
     gives the same weights, interrupted or not; with minutes, the pace of the machine enters.
     schedule: "cosine" (after a warm-up of 2 %), "constant" (the context-feature paper) or "one-cycle" (Smith and
         Topin 2019, as in torch, momentum left alone: up over 30 % of the budget, then down).
-    optimiser: "adam" or "adamw" (decoupled weight decay). Schedule, optimiser and weight decay that are None are
-        the task's usual ones.
+    optimiser: "adam" or "adamw" (decoupled weight decay). Learning rate, schedule, optimiser and weight decay that
+        are None are the task's usual ones.
     """
 
     iterations: int | None = None
     minutes: float | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     weight_decay: float | None = None
     schedule: str | None = None
     seed: int = 0
@@ -59,7 +59,8 @@ class TrainerSettings:
             self.minutes is not None and not 0 < self.minutes < math.inf
         ):
             raise InputError("the number of iterations or minutes must be above 0")
-        if not 0 < self.learning_rate < math.inf or not 0 <= (self.weight_decay or 0.0) < math.inf:
+        rate = 1.0 if self.learning_rate is None else self.learning_rate
+        if not 0 < rate < math.inf or not 0 <= (self.weight_decay or 0.0) < math.inf:
             raise InputError(
                 f"learning rate {self.learning_rate}, weight decay {self.weight_decay}: a rate above 0 and a "
                 "decay of at least 0 were expected"
@@ -74,6 +75,7 @@ class TrainerSettings:
     def suited_to(self, task: PretextTask) -> TrainerSettings:
         """These settings with the task's usual ones where they are None."""
         usual = {
+            "learning_rate": task.usual_learning_rate,
             "schedule": task.usual_schedule,
             "optimiser": task.usual_optimiser,
             "weight_decay": task.usual_weight_decay,

@@ -62,7 +62,7 @@ START_PARAMS = {
     "seed": optional(WHOLE, 0),
     "keep_running": optional(FLAG, True),
     "batch_size": optional(WHOLE),
-    "learning_rate": optional(NUMBER, 1e-3),
+    "learning_rate": optional(NUMBER),
     "schedule": optional(one_of("cosine", "constant", "one-cycle")),
     "modality": optional(TEXT),
     "extent_mm": optional(NUMBER),
