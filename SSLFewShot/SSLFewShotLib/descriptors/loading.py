@@ -96,6 +96,11 @@ def descriptor_from_model(
             return DenseDescriptor(network, extent, intensity, card.name, device, modality, provenance, tile)
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"model {card.name}: weights and card do not fit; get the model again") from error
+    if "encoder" in branches:
+        raise InputError(
+            f"model {card.name}: is an encoder that {card.method} pretrained, to be fine-tuned, and describes no "
+            "voxels; choose the method finetune, or another model"
+        )
     raise InputError(
         f"model {card.name}: its architecture '{card.architecture['name']}' with the branches "
         f"{', '.join(branches)} describes no voxels; choose another"
