@@ -48,12 +48,12 @@ def file_format(path: Path | str) -> str:
 
 
 def stem(path: Path | str) -> str:
-    """A file's name without its whole ending: "pt_013_ct" for pt_013_ct.nii.gz, "x" for x.seg.nrrd.
+    """A file's name without its whole ending: "pt_013_ct" for pt_013_ct.nii.gz, "x" for x.seg.nrrd and x.tif.
 
     Other endings stay: a folder "scan.2" and a name "pt_1.5T" are whole names.
     """
     name = Path(path).name
-    ending = file_format(name)
+    ending = file_format(name) or next((e for e in (".tif", ".tiff") if name.lower().endswith(e)), "")
     return name[: len(name) - len(ending)] if ending else name
 
 

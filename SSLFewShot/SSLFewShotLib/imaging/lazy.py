@@ -1,8 +1,8 @@
 """Scans that stay on the disk: opened by their header, read a few slices at a time.
 
 A tomogram of 6100 × 2000 × 2000 voxels is 24 GB. Where its voxels lie uncompressed in one file (NRRD, MetaImage,
-and raw files that a header of either kind names) or in a folder of TIFF slices, only what is needed is read, when
-it is needed; every other scan is read as a whole.
+and raw files that a header of either kind names), in a folder of TIFF slices or in a TIFF file of many pages, only
+what is needed is read, when it is needed; every other scan is read as a whole.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.files import read_volume
 from SSLFewShotLib.imaging.raw_voxels import RawVoxels, raw_voxels
+from SSLFewShotLib.imaging.tiff_pages import TiffPages, is_tiff_file
 from SSLFewShotLib.imaging.tiff_stack import TiffStack, is_tiff_stack
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
@@ -122,9 +123,9 @@ class MappedScan(Scan):
 
 
 class StackScan(Scan):
-    """A folder of TIFF slices, read one by one."""
+    """A folder of TIFF slices, or the pages of a TIFF file, read one by one."""
 
-    def __init__(self, stack: TiffStack):
+    def __init__(self, stack: TiffStack | TiffPages):
         self._stack = stack
         self.shape, self.dtype = stack.shape, stack.dtype
         self.ijkToLps, self.name = stack.ijkToLps, stack.name
@@ -134,15 +135,15 @@ class StackScan(Scan):
 
 
 def open_scan(path: Path | str, progress: Progress = ignore_progress, lazily_from: int = LAZILY_FROM) -> Scan:
-    """Open a scan of any format that `read_volume` reads, or a folder of TIFF slices.
+    """Open a scan of any format that `read_volume` reads, a folder of TIFF slices or a TIFF file of many pages.
 
     lazily_from: bytes of voxels from which on they stay on the disk, where their file allows it.
 
     Raises InputError as `read_volume` does, and when the file is shorter than its header promises.
     """
     path = Path(path)
-    if is_tiff_stack(path):
-        scan = StackScan(TiffStack(path))
+    if is_tiff_stack(path) or is_tiff_file(path):
+        scan = StackScan(TiffStack(path) if path.is_dir() else TiffPages(path, lazily_from))
         if scan.voxels * scan.dtype.itemsize >= lazily_from:
             return scan
         array = np.empty(scan.shape, scan.dtype)

@@ -11,8 +11,7 @@ import SimpleITK as sitk  # noqa: N813 - the name it goes by
 
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging import itk_images
-
-_ENDINGS = (".tif", ".tiff")
+from SSLFewShotLib.imaging.tiff_pages import ENDINGS
 
 
 def is_tiff_stack(path: Path) -> bool:
@@ -59,7 +58,7 @@ class TiffStack:
 
 def _slices(folder: Path) -> list[Path]:
     there = (file for file in folder.iterdir() if not file.name.startswith("."))
-    files = [file for file in there if file.suffix.lower() in _ENDINGS]
+    files = [file for file in there if file.suffix.lower() in ENDINGS]
     return sorted(files, key=lambda file: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", file.name)])
 
 
@@ -71,5 +70,8 @@ def _read(file: Path) -> np.ndarray:
     if array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 2:
-        raise InputError(f"{file}: one slice a file was expected, this one has {array.shape[0]}; split it up")
+        raise InputError(
+            f"{file}: one slice a file was expected in a folder of them, this one has {array.shape[0]}; name a "
+            "file of many pages itself"
+        )
     return array
