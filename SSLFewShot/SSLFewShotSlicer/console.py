@@ -56,7 +56,7 @@ class ConsoleApi:
         existing: what happens to segments that are there already: "rename", "replace" or "refuse".
         settings: of the method.
 
-        Returns the segmentation nodes, one a target.
+        Returns the segmentation nodes, one a target; of those that were done when it was cancelled, if any were.
         """
         chosen = [find_node(volume, "vtkMRMLScalarVolumeNode") for volume in targets]
         into = None if into is None else find_node(into, "vtkMRMLSegmentationNode")

@@ -4,14 +4,18 @@ The steps are a generator that yields what it waits for: a request of the worker
 Between two yields it runs in the main thread and may touch nodes; what it waits for never does.
 """
 
+import contextlib
 import logging
 import threading
+import time
 from concurrent.futures import Future
 
 from SSLFewShotLib.errors import Cancelled, InputError, OutputError
 from SSLFewShotSlicer.translation import _
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+# Seconds. With the application's views in software, all of its window is drawn anew for a bar that moves.
+TELL_EVERY = 0.1
 
 
 class Job:
@@ -39,6 +43,7 @@ class Job:
         self._awaited = None
         self._observers = []
         self._changed = True
+        self._told = 0.0
         self._part = (0.0, 1.0)
 
     @property
@@ -52,7 +57,7 @@ class Job:
         return self.explain(explained(self.error)) if self.error is not None else ""
 
     def observe(self, callback):
-        """Call `callback(job)` in the main thread whenever something about the job has changed."""
+        """Call `callback(job)` in the main thread when something about the job has changed, ten times a second."""
         self._observers.append(callback)
 
     def ignore(self, callback):
@@ -95,8 +100,9 @@ class Job:
         """
         if not self.over and (self._awaited is None or self._awaited.done()):
             self._step()
-        if self._changed:
-            self._changed = False
+        now = time.monotonic()
+        if self._changed and (self.over or now - self._told >= TELL_EVERY):
+            self._changed, self._told = False, now
             for observer in list(self._observers):
                 _guarded(observer, self)
 
@@ -172,6 +178,20 @@ def event_loop():
     future = Future()
     future.set_result(None)
     return future
+
+
+def in_turns(work):
+    """Steps of a job that take `work`, a generator, on by one part in each turn of the event loop.
+
+    They return what it returns, and close it when the job ends before.
+    """
+    with contextlib.closing(work):
+        while True:
+            try:
+                next(work)
+            except StopIteration as finished:
+                return finished.value
+            yield event_loop()
 
 
 def in_thread(function, *arguments):

@@ -5,7 +5,7 @@ import slicer
 from SSLFewShotSlicer import views
 from SSLFewShotSlicer.bridge import hide_confidence, show_confidence, surfaces_made
 from SSLFewShotSlicer.durations import in_words
-from SSLFewShotSlicer.jobs import event_loop
+from SSLFewShotSlicer.jobs import in_turns
 from SSLFewShotSlicer.section import PanelPart, show_widget
 from SSLFewShotSlicer.translation import _
 
@@ -125,8 +125,7 @@ class ResultSection(PanelPart):
 
         def steps(job):
             for node in nodes:
-                for _step in surfaces_made(node):
-                    yield event_loop()
+                yield from in_turns(surfaces_made(node))
                 # The user may have taken the tick away again, or the node.
                 if self.ui.show3DCheck.checked and slicer.mrmlScene.IsNodePresent(node):
                     node.GetDisplayNode().SetVisibility3D(True)

@@ -5,17 +5,17 @@ from collections import namedtuple
 
 import slicer
 
-from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotSlicer.bridge import (
     JobFolder,
     find_node,
-    place_result,
+    place_in_steps,
     provenance_of,
     read_result,
     surfaces_made,
     take_volume,
 )
-from SSLFewShotSlicer.jobs import event_loop, in_thread
+from SSLFewShotSlicer.jobs import event_loop, in_thread, in_turns
 from SSLFewShotSlicer.region import Region, region_of
 from SSLFewShotSlicer.translation import _
 
@@ -30,7 +30,7 @@ class SegmentRequest:
     """What Apply was clicked with, taken at that moment; nodes are held by their IDs.
 
     supports, targets: nodes. structures: names, None for all. roi, into: nodes or None. existing: "rename",
-    "replace" or "refuse", see `place_result`. method, model: None for automatic. settings: of the method.
+    "replace" or "refuse", see `place_in_steps`. method, model: None for automatic. settings: of the method.
     """
 
     def __init__(
@@ -79,6 +79,8 @@ class SegmentRequest:
 def segmenting(session, supports, request):
     """The steps of a job that segments scans of the scene; its result is a list of `Segmented`.
 
+    When it is cancelled, the scans that are done by then are its result; without any, it ends as cancelled.
+
     supports: the `SupportFiles` that the worker was or will be given.
     """
 
@@ -93,7 +95,14 @@ def segmenting(session, supports, request):
         done = []
         for number, region in enumerate(regions):
             start, end = (0.15 + 0.85 * n / len(regions) for n in (number, number + 1))
-            done.append((yield from _one(session, job, request, region, supports, support, into_id, start, end)))
+            steps_of_one = _one(session, job, request, region, supports, support, into_id, start, end)
+            try:
+                done.append((yield from steps_of_one))
+            except Cancelled:
+                if not done:
+                    raise
+                job.warnings.append(_("{scan} and what follows: cancelled").format(scan=region.source.name))
+                break
         return done
 
     return steps
@@ -129,14 +138,7 @@ def _one(session, job, request, region, supports, support, into_id, start, end):
         job.part(start + 0.95 * (end - start), end)
         job.report(0.0, _("{scan}: showing the result").format(scan=source.name))
         result = yield in_thread(_read, folder, given, region)
-        # Views are drawn once, when all is there.
-        with slicer.util.RenderBlocker():
-            placed = place_result(
-                result, source, into=into_id, existing=request.existing, provenance=provenance_of(answer)
-            )
-        if placed.lacks_surfaces:
-            for _step in surfaces_made(find_node(placed.segmentation_id)):
-                yield event_loop()
+        placed = yield from _place(result, source, into_id, request.existing, provenance_of(answer))
         if placed.empty:
             job.warnings.append(
                 _("{scan}: nothing of {structures} was found").format(
@@ -144,6 +146,25 @@ def _one(session, job, request, region, supports, support, into_id, start, end):
                 )
             )
         return Segmented(source.node_id, source.name, placed, time.monotonic() - started, answer)
+
+
+def _place(result, source, into_id, existing, provenance):
+    """Put the result into the scene. Views are drawn once, when all is there, and in a turn of its own."""
+    placed = None
+    try:
+        with slicer.util.RenderBlocker():
+            placed = yield from in_turns(
+                place_in_steps(result, source, into=into_id, existing=existing, provenance=provenance)
+            )
+            yield event_loop()
+        yield event_loop()
+        if placed.lacks_surfaces:
+            yield from in_turns(surfaces_made(find_node(placed.segmentation_id)))
+    except BaseException:
+        if placed is not None:
+            placed.undo()
+        raise
+    return placed
 
 
 def _read(folder, given, region):

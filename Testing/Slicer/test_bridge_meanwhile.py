@@ -23,6 +23,7 @@ from SSLFewShotSlicer.bridge import (
     NodeGoneError,
     ResultError,
     list_segments,
+    place_in_steps,
     place_result,
     take_volume,
 )
@@ -111,8 +112,44 @@ def test_an_error_half_way_leaves_the_scene_as_it_was(scan, result, monkeypatch)
     def fails(*_):
         raise MemoryError
 
-    monkeypatch.setitem(place_result.__globals__, "add_confidence", fails)
+    monkeypatch.setitem(place_in_steps.__globals__, "add_confidence", fails)
     before = there()
     with pytest.raises(MemoryError):
         place_result(result, scan)
     assert there() == before
+
+
+@pytest.mark.parametrize("steps_taken", [1, 2])
+def test_a_result_that_is_given_up_half_way_leaves_the_scene_as_it_was(scan, result, own, steps_taken):
+    before = there()
+    for into in (None, own[0]):
+        steps = place_in_steps(result, scan, into=into)
+        for _ in range(steps_taken):
+            next(steps)
+        steps.close()
+        assert there() == before
+
+
+@pytest.mark.parametrize("steps_taken", [1, 2])
+def test_a_segmentation_that_is_deleted_half_way_is_named_and_nothing_stays(scan, result, steps_taken):
+    before = there()
+    steps = place_in_steps(result, scan)
+    for _ in range(steps_taken):
+        next(steps)
+    slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetFirstNodeByName("scan segmentation"))
+    with pytest.raises(NodeGoneError, match="scan segmentation: is no longer in the scene"):
+        list(steps)
+    # Slicer keeps the display node of a node that a script deletes.
+    assert set(there()) - set(before) <= {"vtkMRMLSegmentationDisplayNode2"}
+
+
+@pytest.mark.parametrize("steps_taken", [1, 2])
+def test_a_scene_that_is_closed_half_way_stays_empty(scan, result, steps_taken):
+    steps = place_in_steps(result, scan)
+    for _ in range(steps_taken):
+        next(steps)
+    slicer.mrmlScene.Clear(0)
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    with pytest.raises(NodeGoneError):
+        list(steps)
+    assert slicer.mrmlScene.GetNumberOfNodes() == count

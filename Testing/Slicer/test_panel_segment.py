@@ -1,5 +1,7 @@
 """The way that a user goes: marked scan, scan to segment, Apply."""
 
+import contextlib
+
 import numpy as np
 
 from panel_scene import (
@@ -46,6 +48,23 @@ def test_apply_turns_into_cancel_and_cancel_leaves_the_scene_as_it_was(panel, ho
     assert len(nodes("vtkMRMLDisplayableNode")) == before
 
 
+def test_cancel_while_the_result_is_put_into_the_scene_leaves_nothing_of_it(panel, host, case, monkeypatch):
+    from SSLFewShotSlicer import segmenting
+
+    def cancelled_half_way(*arguments, **settings):
+        with contextlib.closing(place_in_steps(*arguments, **settings)) as steps:
+            for _step in steps:
+                panel.segment.job.cancel()
+                yield
+
+    place_in_steps = segmenting.place_in_steps
+    monkeypatch.setattr(segmenting, "place_in_steps", cancelled_half_way)
+    before = nodes("vtkMRMLDisplayableNode") + nodes("vtkMRMLDisplayNode")
+    assert apply(panel, host).state == "cancelled"
+    assert nodes("vtkMRMLDisplayableNode") + nodes("vtkMRMLDisplayNode") == before
+    assert panel.segment.message.text.startswith("Cancelled; nothing was changed")
+
+
 def test_after_a_cancel_the_next_apply_works(panel, host, case):
     panel.ui.applyButton.click()
     host.process(0.2)
@@ -88,6 +107,22 @@ def test_several_scans_get_a_segmentation_each(panel, host, case):
     names = {node.GetName() for node in nodes("vtkMRMLSegmentationNode")}
     assert {"New segmentation", "Another segmentation"} <= names
     assert "2 scans" in panel.segment.message.text
+    panel.ui.undoButton.click()
+    assert {node.GetName() for node in nodes("vtkMRMLSegmentationNode")} == {"Marked segmentation"}
+
+
+def test_what_is_done_already_of_several_scans_is_kept_when_the_rest_is_cancelled(panel, host, case):
+    second, _ = add_scan("Another", (-2, 2, 0))
+    panel.parameters.more_targets = [second]
+    host.process(0.1)
+    panel.ui.applyButton.click()
+    wait(host, lambda: nodes("vtkMRMLSegmentationNode")[-1].GetName() == "New segmentation")
+    panel.segment.job.cancel()
+    wait(host, lambda: panel.segment.job.over)
+    host.process(0.1)
+    assert [one.target_name for one in panel.segment.result.results] == ["New"]
+    assert panel.segment.message.kind == "warning" and "New" in panel.segment.message.text
+    assert "Another and what follows: cancelled" in panel.ui.segmentMessage.text
     panel.ui.undoButton.click()
     assert {node.GetName() for node in nodes("vtkMRMLSegmentationNode")} == {"Marked segmentation"}
 

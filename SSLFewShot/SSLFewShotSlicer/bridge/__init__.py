@@ -12,6 +12,7 @@ Main thread (MRML is touched; short, nothing is computed over all voxels but a c
                                                      .segmentation_id .confidence_id .segment_ids {name: id}
                                                      .renamed {name: new name} .replaced .empty [names] .notes
                                                      .lacks_surfaces .undo()
+    place_in_steps(...)                              the same as steps, between which the event loop may run
     surfaces_made(segmentation_node)                 to iterate over: makes missing closed surfaces, one a step
     conflicting_segments(result, segmentation) -> [names]   to ask the user before "replace"
     show_confidence(confidence, opacity=0.5), hide_confidence(confidence)
@@ -59,7 +60,7 @@ from SSLFewShotSlicer.bridge.errors import (
 from SSLFewShotSlicer.bridge.job_folder import JobFolder
 from SSLFewShotSlicer.bridge.nodes import find_node
 from SSLFewShotSlicer.bridge.placed import PlacedResult
-from SSLFewShotSlicer.bridge.placing import conflicting_segments, place_result
+from SSLFewShotSlicer.bridge.placing import conflicting_segments, place_in_steps, place_result
 from SSLFewShotSlicer.bridge.provenance import provenance_of
 from SSLFewShotSlicer.bridge.results import SegmentationResult, read_result
 from SSLFewShotSlicer.bridge.segment_keys import SegmentInfo
@@ -86,6 +87,7 @@ __all__ = [
     "hide_confidence",
     "list_segments",
     "place_box",
+    "place_in_steps",
     "place_result",
     "provenance_of",
     "read_result",

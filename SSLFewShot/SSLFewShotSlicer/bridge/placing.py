@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,17 @@ def conflicting_segments(result: SegmentationResult, segmentation) -> list[str]:
     return [s.name for s in result.segments if any(s.same_structure(other) for other in there)]
 
 
-def place_result(
+def place_result(result: SegmentationResult, volume, **settings) -> PlacedResult:
+    """Put a result into the scene as one step that can be undone; see `place_in_steps`."""
+    steps = place_in_steps(result, volume, **settings)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as finished:
+            return finished.value
+
+
+def place_in_steps(
     result: SegmentationResult,
     volume,
     into=None,
@@ -44,8 +55,8 @@ def place_result(
     name: str | None = None,
     with_confidence: bool = True,
     provenance: dict[str, str] | None = None,
-) -> PlacedResult:
-    """Put a result into the scene as one step that can be undone.
+) -> Generator[None, None, PlacedResult]:
+    """Put a result into the scene as one step that can be undone; between two yields the application may live.
 
     volume: the scan it was made of: the `VolumeSource` that was sent (then a scan that was changed meanwhile is
         found out), a node or its ID.
@@ -56,7 +67,7 @@ def place_result(
     provenance: attributes for the segmentation node, see `provenance_of`.
 
     Raises NodeGoneError, UnusableNodeError, SegmentExistsError, SegmentsError; ResultError when the result is not
-    on the volume's grid. The scene is then as before.
+    on the volume's grid. The scene is then as before, and so it is when the steps are closed half-way.
     """
     if existing not in EXISTING:
         raise ValueError(f"existing: one of {', '.join(EXISTING)} was expected, not {existing}")
@@ -69,20 +80,21 @@ def place_result(
     new = segmentation is None
     segmentation = _new_segmentation(node, name) if new else segmentation
     placed = PlacedResult(NodeReference(segmentation), empty=result.empty, _new_node=new)
-    modifying = segmentation.StartModify()
+    scan = NodeReference(node)
     try:
-        _fill(segmentation, result, plans, geometry, placed)
+        # Every view, list and tree of the application takes its time for a node that is added or filled.
+        yield
+        _fill(placed.segmentation.find(), result, plans, geometry, placed)
         if with_confidence and result.confidence is not None:
+            yield
+            node = scan.find()
             shown = add_confidence(result.confidence, node, f"{node.GetName()} confidence")
             placed.confidence = NodeReference(shown)
-            segmentation.SetNodeReferenceID("SSLFewShot.confidence", shown.GetID())
-        for key, text in (provenance or {}).items():
-            segmentation.SetAttribute(key, text)
-    except Exception:
+            placed.segmentation.find().SetNodeReferenceID("SSLFewShot.confidence", shown.GetID())
+        _describe(placed.segmentation.find(), provenance or {})
+    except BaseException:
         placed.undo()
         raise
-    finally:
-        segmentation.EndModify(modifying)
     if isinstance(volume, VolumeSource) and volume.changed():
         placed.notes.append(
             f"{volume.name}: its image has changed since it was segmented (another frame is shown, or it was "
@@ -185,6 +197,14 @@ def _fill(
     node, result: SegmentationResult, plans: list[_Plan], geometry: np.ndarray, placed: PlacedResult
 ) -> None:
     """Add or replace the segments. Those of a layer share one labelmap, as the Segment Editor's do."""
+    modifying = node.StartModify()
+    try:
+        _fill_quietly(node, result, plans, geometry, placed)
+    finally:
+        node.EndModify(modifying)
+
+
+def _fill_quietly(node, result, plans, geometry, placed) -> None:
     contents = node.GetSegmentation()
     kind = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
     # Slicer would make one of each segment as it is added.
@@ -225,6 +245,13 @@ def _fill(
             placed.renamed[plan.segment.name] = plan.name
     if changes:
         placed._replaced = replace_labelmaps(node, changes)
+
+
+def _describe(node, attributes: dict[str, str]) -> None:
+    modifying = node.StartModify()
+    for key, text in attributes.items():
+        node.SetAttribute(key, text)
+    node.EndModify(modifying)
 
 
 def _labelmap(layer: ResultLayer, geometry: np.ndarray, values: list[int]):
