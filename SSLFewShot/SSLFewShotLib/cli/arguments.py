@@ -29,6 +29,7 @@ from SSLFewShotLib.cli.shared_arguments import (
     path_in,
 )
 from SSLFewShotLib.cli.slice_arguments import add_slice_options
+from SSLFewShotLib.cli.tuning_arguments import add_tuning_settings
 from SSLFewShotLib.version import __version__
 
 PRETRAINING = (
@@ -69,13 +70,14 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         f"out. {SCANS} {EXIT_CODES}",
     )
     add_targets(parser)
-    add_support(parser, "also with different segments marked", required=True)
+    add_support(parser, "also with different segments marked; a --model that was fine-tuned needs none")
     add_output(parser)
     parser.add_argument(
         "--method",
         default="auto",
         help="auto (default: aligned where a dense model fits, else knn), aligned (labels carried by an alignment "
-        "of dense descriptors, together with their vote), prototype (3D ALPNet), knn, or box (a baseline)",
+        "of dense descriptors, together with their vote), prototype (3D ALPNet), knn, finetune (trains a network "
+        "on the supports for --minutes), tuned (a model that --keep has kept), or box (a baseline)",
     )
     parser.add_argument("--model", type=given, metavar="NAME_OR_DIR", help=f"{MODELS}; default: xavier+gvdiff")
     parser.add_argument(
@@ -107,6 +109,7 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
     )
     add_knn_settings(parser)
     add_prototype_settings(parser)
+    add_tuning_settings(parser, keep=True)
     add_overwrite(parser)
     add_device(parser)
     add_worker(parser)
@@ -235,7 +238,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         type=names_in,
         default=["knn"],
         metavar="NAME,…",
-        help="knn (default), aligned, prototype, and box (body-box alignment, a baseline)",
+        help="knn (default), aligned, prototype, finetune, and box (body-box alignment, a baseline)",
     )
     parser.add_argument(
         "--models",
@@ -269,6 +272,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     add_seed(parser)
     add_knn_settings(parser)
     add_prototype_settings(parser)
+    add_tuning_settings(parser)
     add_overwrite(parser)
     add_device(parser)
     add_worker(parser)

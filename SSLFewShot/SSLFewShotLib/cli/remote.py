@@ -17,6 +17,7 @@ from typing import Any
 
 from SSLFewShotLib.cli.knn_arguments import knn_settings
 from SSLFewShotLib.cli.prototype_arguments import prototype_settings
+from SSLFewShotLib.cli.tuning_arguments import tuning_settings
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning, OutputError
 from SSLFewShotLib.progress import Progress
 from SSLFewShotLib.worker.client import WorkerClient, WorkerError
@@ -29,7 +30,8 @@ _OF_WORKERS_ONLY = ("warm", "warnings")
 def segment(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     """The report of `sslfewshot segment`, from the worker that `--worker` names."""
     params = {
-        "supports": [{"image": _path(image), "labels": _path(labels)} for image, labels in arguments.support],
+        "supports": [{"image": _path(image), "labels": _path(labels)} for image, labels in arguments.support]
+        or None,
         "targets": [_path(target) for target in arguments.targets],
         "output": _path(arguments.output),
         "method": arguments.method,
@@ -38,7 +40,7 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]
         "device": arguments.device,
         "overwrite": arguments.overwrite,
         "segments": arguments.segments,
-        "settings": knn_settings(arguments) | prototype_settings(arguments),
+        "settings": knn_settings(arguments) | prototype_settings(arguments) | tuning_settings(arguments),
         "crop": arguments.crop,
     }
     method = "segment"
@@ -82,7 +84,7 @@ def evaluate(arguments: argparse.Namespace, progress: Progress) -> Path:
         "repeats": arguments.repeats,
         "device": arguments.device,
         "seed": arguments.seed,
-        "settings": knn_settings(arguments) | prototype_settings(arguments),
+        "settings": knn_settings(arguments) | prototype_settings(arguments) | tuning_settings(arguments),
         "overwrite": arguments.overwrite,
     }
     rarely = ("two_fold", "save_segmentations", "image_suffix", "label_suffix")

@@ -32,7 +32,7 @@ def add_tuning_settings(parser: argparse.ArgumentParser, keep: bool = False) -> 
     group.add_argument(
         "--network",
         choices=("unet", "dense", "analysis"),
-        help="where no model fits: a plain 3D U-Net (default), the densely connected one or that of the pretext tasks",
+        help="where no model fits: a plain 3D U-Net (default), the densely connected one, or the pretext tasks'",
     )
     if keep:
         group.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,10 +19,11 @@ from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
-from SSLFewShotLib.segmentation.finetune import FineTuneSegmenter, TunedSegmenter
+from SSLFewShotLib.segmentation.finetune import FineTuneSegmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.prototype import PrototypeSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.tuned import TunedSegmenter
 from SSLFewShotLib.tuning.start import TUNED
 
 METHODS = ("auto", "aligned", "prototype", "knn", "finetune", "tuned", "box")
@@ -151,15 +153,23 @@ def make_segmenter(
 
 
 def tuned_segmenter(
-    model: str | None, device: torch.device | str = "cpu", store: ModelStore | None = None, **settings: Any
+    model: str | None,
+    device: torch.device | str = "cpu",
+    names: Sequence[str] | None = None,
+    store: ModelStore | None = None,
+    **settings: Any,
 ) -> TunedSegmenter:
     """The segmenter of a fine-tuned model, for scans without any that is marked.
 
-    Raises InputError when there is no such model, or it was not fine-tuned.
+    names: of the segments that are wanted, None for all.
+
+    Raises InputError when there is no such model, it was not fine-tuned, or does not know a segment.
     """
     if model is None:
         raise InputError("no support was given: mark at least one scan, or name a model that was fine-tuned")
-    return _made(TunedSegmenter, settings, *load_model((store or ModelStore()).find(model).folder), device)
+    loaded = load_model((store or ModelStore()).find(model).folder)
+    segmenter = _made(TunedSegmenter, settings, *loaded, device)
+    return segmenter if names is None else segmenter.only(names)
 
 
 def _method_with(settings: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ def check_crop(crop: str) -> None:
 
 def predict_cropped(
     segmenter: Segmenter,
-    support: SupportSet,
+    support: SupportSet | None,
     volume: Volume,
     crop_to: str = "auto",
     device: torch.device | str = "cpu",
@@ -56,12 +56,16 @@ def predict_cropped(
         found with certainty), "never", or "always". Cropping needs a dense model: the segmenter's own, or one that
         fits the support.
 
-    Returns labels and confidence on the scan's own grid, and what it was cropped to, None when it was not. Beyond
-    the crop everything is background. Raises InputError for another `crop_to`, and for "always" when there is no
-    dense model or the region is not found.
+    Without a support it is never cropped. Returns labels and confidence on the scan's own grid, and what it was
+    cropped to, None when it was not. Beyond the crop everything is background. Raises InputError for another
+    `crop_to`, and for "always" when there is no dense model or the region is not found.
     """
     check_crop(crop_to)
     box = None
+    if support is None:
+        if crop_to == "always":
+            raise InputError(f"{volume.name}: there is no marked scan to crop it to; leave the crop to 'auto'")
+        return *segmenter.predict(volume, progress), None
     if crop_to == "always" or (crop_to == "auto" and _is_much_larger(volume, support)):
         box = region_of(support, segmenter, volume, device, crop_to == "always", portion(progress, 0.0, 0.2))
     if box is None:

@@ -24,15 +24,17 @@ _ALSO_AT_WORK = ("faiss-cpu", "scipy", "scikit-image")
 _contents: weakref.WeakKeyDictionary[SupportSet, str] = weakref.WeakKeyDictionary()
 
 
-def fingerprint(support: SupportSet, segmenter: Segmenter, form: str, crop: str = "auto") -> dict[str, Any]:
+def fingerprint(support: SupportSet | None, segmenter: Segmenter, form: str, crop: str = "auto") -> dict[str, Any]:
     """All that decides what comes out for a scan, as plain JSON values.
+
+    support: None for a segmenter that needs none.
 
     The support by its content, the model by its checksum, every setting, the format and the versions; neither
     files' names and places nor the device, on which results are the same to tolerance.
     """
     made_with = {
-        "support": support_content(support),
-        "segments": [segment.name for segment in support.segments],
+        "support": None if support is None else support_content(support),
+        "segments": [s.name for s in (segmenter.segments_ if support is None else support.segments)],
         "segmenter": segmenter.provenance(),
         "format": form,
         **({} if crop == "auto" else {"crop": crop}),

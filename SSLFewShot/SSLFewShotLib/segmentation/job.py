@@ -20,17 +20,19 @@ from SSLFewShotLib.imaging.files import read_volume, write_labels, write_volume
 from SSLFewShotLib.imaging.nifti import is_sheared
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.targets import named_targets
+from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.networks.device import choose_device
 from SSLFewShotLib.outputs import check_output_folder, refuse_existing, written_atomically
 from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed, watched
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.batch_report import REPORT_NAME, SUMMARY_NAME, BatchReport, made_by
-from SSLFewShotLib.segmentation.choice import make_segmenter
+from SSLFewShotLib.segmentation.choice import make_segmenter, tuned_segmenter
 from SSLFewShotLib.segmentation.cropping import check_crop, predict_cropped
 from SSLFewShotLib.segmentation.fingerprint import fingerprint, scan_identity, support_content
 from SSLFewShotLib.segmentation.resumption import check_resumable, remove_old_leftovers, take_over_results
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 from SSLFewShotLib.segmentation.support_files import check_format, read_support
+from SSLFewShotLib.segmentation.tuning_folder import begin_in, end_in, share_of_fitting, share_of_reading
 
 FORMATS = ("nii.gz", "nrrd", "seg.nrrd")
 
@@ -39,7 +41,8 @@ FORMATS = ("nii.gz", "nrrd", "seg.nrrd")
 class SegmentationJob:
     """What is to be done.
 
-    targets: files, DICOM folders or folders of scans; supports: (image, labels) files.
+    targets: files, DICOM folders or folders of scans; supports: (image, labels) files, none for a model that was
+        fine-tuned and kept.
     output: the folder for `<stem>_seg.<format>`, `<stem>_confidence.<nii.gz or nrrd>` and report.json.
     model: a name, a folder, or None for the default; segment_names: None for all.
     settings: keyword arguments of the segmenter.
@@ -65,9 +68,12 @@ class SegmentationJob:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A support and the segmenter fitted to it; seconds: what the fitting took, 0 when it was done before."""
+    """A support and the segmenter fitted to it; seconds: what the fitting took, 0 when it was done before.
 
-    support: SupportSet
+    support: None for a model that was fine-tuned and kept, which needs none.
+    """
+
+    support: SupportSet | None
     segmenter: Segmenter
     seconds: float = 0.0
 
@@ -77,13 +83,27 @@ Preparation = Callable[[SegmentationJob, torch.device, Progress], Fitted]
 
 def fit_from_files(job: SegmentationJob, device: torch.device, progress: Progress = ignore_progress) -> Fitted:
     """Read a job's support and fit its segmenter. Raises InputError as `run` says."""
+    if not job.supports:
+        return fit_nothing(job, device)
     progress(0.0, "reading the support")
-    support = read_support(job.supports, job.segment_names, portion(progress, 0.0, 0.1))
+    read = share_of_reading(job.method, job.settings, 0.1)
+    support = read_support(job.supports, job.segment_names, portion(progress, 0.0, read))
     check_format(job.format, support)
     segmenter = make_segmenter(job.method, job.model, support.pairs[0][0], device, **job.settings)
+    begin_in(job.output, segmenter, job.resume, job.overwrite)
     started = time.monotonic()
-    segmenter.fit(support, portion(progress, 0.1, 1.0))
+    segmenter.fit(support, portion(progress, read, 1.0))
     return Fitted(support, segmenter, time.monotonic() - started)
+
+
+def fit_nothing(job: SegmentationJob, device: torch.device) -> Fitted:
+    """The segmenter of a job without supports: of a model that was fine-tuned and kept. Raises as `run` says."""
+    if job.method not in ("auto", "tuned"):
+        raise InputError(f"method '{job.method}': no support was given; mark at least one scan")
+    segmenter = tuned_segmenter(job.model, device, job.segment_names, **job.settings)
+    if segmenter.overlapping and job.format != "seg.nrrd":
+        raise InputError(f"the model's segments may overlap, which .{job.format} cannot hold; choose seg.nrrd")
+    return Fitted(None, segmenter)
 
 
 def run(
@@ -103,9 +123,10 @@ def run(
     """
     targets = checked_targets(job)
     device = choose_device(job.device)
-    share = 1 / (1 + len(targets))
+    share = share_of_fitting(job.method, job.settings, len(targets))
     fitted = prepare(job, device, portion(progress, 0.0, share))
-    watched(lambda: support_content(fitted.support), progress, share, "looking what the support holds")
+    if fitted.support is not None:
+        watched(lambda: support_content(fitted.support), progress, share, "looking what the support holds")
     report = begun_report(job, targets, fitted, str(device))
     left = report.left
     # What was fitted before takes no share of the time.
@@ -167,6 +188,7 @@ def ended_report(
     written = report.finish()
     if job.resume:
         remove_old_leftovers(job.output, report.begun)
+    end_in(job.output)
     count = len(written["targets"])
     taken_over = f", {report.taken_over} of them taken over" if report.taken_over else ""
     with contextlib.suppress(Cancelled):  # too late: all is written, and so it is answered
@@ -217,14 +239,7 @@ def _segment_one(
         raise InputError(
             f"{path}: NIfTI cannot keep the sheared axes of this scan; choose the format nrrd or seg.nrrd"
         )
-    reference = fitted.support.pairs[0][0]
-    if modality_of(volume) != modality_of(reference):
-        warnings.warn(
-            f"{volume.name} looks like {modality_of(volume)}, the support like {modality_of(reference)}: "
-            "expect poor results; mark a scan of the same modality",
-            InputWarning,
-            stacklevel=3,
-        )
+    _check_modality(volume, fitted)
     predicting, device = portion(progress, 0.05, 0.95), choose_device(job.device)
     labels, confidence, cropped_to = predict_cropped(
         fitted.segmenter, fitted.support, volume, job.crop, device, predicting
@@ -256,8 +271,23 @@ def _segment_one(
     }
 
 
+def _check_modality(volume: Volume, fitted: Fitted) -> None:
+    """Warn of a scan that looks like another modality than what it is segmented with."""
+    here, said = modality_of(volume), None
+    if fitted.support is None:
+        said = fitted.segmenter.misfit(here)
+    elif here != (there := modality_of(fitted.support.pairs[0][0])):
+        said = (
+            f"{volume.name} looks like {here}, the support like {there}: expect poor results; mark a scan of the "
+            "same modality"
+        )
+    if said:
+        warnings.warn(said, InputWarning, stacklevel=4)
+
+
 def _report_head(job: SegmentationJob, fitted: Fitted, device: str, made_with: dict[str, Any]) -> dict[str, Any]:
     support, segmenter = fitted.support, fitted.segmenter
+    segments = segmenter.segments_ if support is None else support.segments
     return {
         "made_by": made_by(),
         "segmenter": segmenter.provenance(),
@@ -268,6 +298,6 @@ def _report_head(job: SegmentationJob, fitted: Fitted, device: str, made_with: d
             for number, (image, labels) in enumerate((Path(i), Path(m)) for i, m in job.supports)
         ],
         "support_seconds": round(fitted.seconds, 2),
-        "segments": [{"value": s.value, "name": s.name, "colour": list(s.colour)} for s in support.segments],
+        "segments": [{"value": s.value, "name": s.name, "colour": list(s.colour)} for s in segments],
         "fingerprint": made_with,
     }

@@ -92,7 +92,7 @@ def held_out_centres(
         while left.any():
             centre = middles[left][0]
             found.append((number, centre[::-1].copy()))
-            left &= (np.abs(middles - centre) > np.array(size) / 2 - BLOCK).any(axis=1)
+            left &= (np.abs(middles - centre) > np.maximum(np.array(size) / 2 - BLOCK, 0)).any(axis=1)
     step = max(1.0, len(found) / most)
     return [found[int(n * step)] for n in range(min(most, len(found)))]
 

@@ -84,7 +84,7 @@ def make_start(
             tuned = network_of(card, begun.tensors)
             encoder = tuned if isinstance(tuned, UNet3d) else tuned.encoder
             same = [s["name"] for s in card.training["settings"]["segments"]] == list(segments)
-            same = same and card.training["settings"]["channels"] == outputs
+            same = same and card.architecture["settings"]["outputs"] == outputs
             made = tuned if same and not scratch else None
             name = card.architecture["settings"]["encoder"]
         else:
@@ -111,7 +111,7 @@ def network_of(card: ModelCard, tensors: dict[str, np.ndarray]) -> nn.Module:
     try:
         settings = dict(card.architecture["settings"])
         encoder = make_encoder(settings["encoder"], settings["encoder_settings"])
-        network = segmentation_network(encoder, int(card.training["settings"]["channels"]))
+        network = segmentation_network(encoder, int(settings["outputs"]))
         prefix = card.architecture["branches"][0] + "/"
         state = {key.removeprefix(prefix): torch.from_numpy(np.array(tensor)) for key, tensor in tensors.items()}
         network.load_state_dict(state)

@@ -88,6 +88,15 @@ def check_free(name: str, store: ModelStore | None = None) -> None:
     InputError(f"{name}: there is a model of this name already; keep it under another, or remove that one first")
 
 
+def is_kept(name: str, content: str, store: ModelStore | None = None) -> bool:
+    """Whether a model of this name was fine-tuned on scans and labels with this checksum."""
+    try:
+        card = (store or ModelStore()).find(name).card
+    except UnknownModelError:
+        return False
+    return card.method == TUNED and card.training["settings"].get("support", {}).get("sha256") == content
+
+
 def keep(
     name: str,
     tuned: TunedNetwork,
@@ -128,7 +137,11 @@ def keep(
             "name": type(tuned.network).__name__,
             "branches": [BRANCH],
             "parameters": sum(parameter.numel() for parameter in tuned.network.parameters()),
-            "settings": {"encoder": start.encoder[0], "encoder_settings": start.encoder[1]},
+            "settings": {
+                "encoder": start.encoder[0],
+                "encoder_settings": start.encoder[1],
+                "outputs": trained["channels"],
+            },
         },
         preprocessing={
             "modality": start.modality if re.fullmatch("[A-Z]{2,8}", start.modality) else "any",
@@ -146,7 +159,6 @@ def keep(
                 **settings,
                 "patch": list(tuned.patch),
                 "loss": tuned.loss,
-                "channels": trained["channels"],
                 "segments": named,
                 "overlapping": tuned.overlapping,
                 "start": before.name if start.pretrained and before else None,

@@ -20,6 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
+
 from SSLFewShotLib.descriptors.loading import joined_names
 from SSLFewShotLib.errors import InputError, InputWarning, OutputError
 from SSLFewShotLib.progress import Progress, ignore_progress
@@ -31,8 +33,10 @@ from SSLFewShotLib.segmentation.job import (
     begun_report,
     checked_targets,
     ended_report,
+    fit_nothing,
 )
 from SSLFewShotLib.segmentation.support_files import check_format, read_support
+from SSLFewShotLib.segmentation.tuning_folder import tunes
 from SSLFewShotLib.version import __version__
 from SSLFewShotLib.worker.cluster_task import Scan, segment_there
 
@@ -56,12 +60,13 @@ def run_on_cluster(job: SegmentationJob, address: str, progress: Progress = igno
     Raises what `segmentation.job.run` raises; InputError when `distributed` is not installed, no scheduler answers
     or it goes away, or a worker has another version or does not see the files.
     """
+    if tunes(job.method, job.settings):
+        raise InputError(
+            "on a cluster each worker would fine-tune a network of its own; fine-tune here and keep the model, "
+            "then segment with it on the cluster"
+        )
     targets = checked_targets(job)
-    progress(0.0, "reading the support")
-    support = read_support(job.supports, job.segment_names)
-    check_format(job.format, support)
-    segmenter = make_segmenter(job.method, job.model, support.pairs[0][0], **job.settings)
-    report = begun_report(job, targets, Fitted(support, segmenter), job.device)
+    report = begun_report(job, targets, _unfitted(job, progress), job.device)
     if not report.left:
         return ended_report(job, report, progress)
     client = _connected(address, progress)
@@ -71,6 +76,16 @@ def run_on_cluster(job: SegmentationJob, address: str, progress: Progress = igno
     finally:
         client.close(timeout=2)
     return ended_report(job, report, progress)
+
+
+def _unfitted(job: SegmentationJob, progress: Progress) -> Fitted:
+    """The support and what will be fitted to it there."""
+    if not job.supports:
+        return fit_nothing(job, torch.device("cpu"))
+    progress(0.0, "reading the support")
+    support = read_support(job.supports, job.segment_names)
+    check_format(job.format, support)
+    return Fitted(support, make_segmenter(job.method, job.model, support.pairs[0][0], **job.settings))
 
 
 def _connected(address: str, progress: Progress) -> Client:
@@ -123,7 +138,7 @@ def _check_workers(client: Client, address: str, job: SegmentationJob, progress:
     output = job.output.absolute()
     with _probe(output) as probe:
         # The probe is new, so that another folder of the same name has none.
-        for path, shown in ((probe, output), *((Path(p).absolute(),) * 2 for p in job.supports[0])):
+        for path, shown in ((probe, output), *((Path(p).absolute(),) * 2 for p in (job.supports or [()])[0])):
             for worker, there in asked(os.path.exists, str(path)).items():
                 if there is not True:
                     raise InputError(

@@ -78,7 +78,9 @@ HANDLERS = {
             "supports": optional(list_of(TEXT), []),
             "output": required(PATH),
             "shots": optional(_COUNTS, [1]),
-            "methods": optional(list_of(one_of("knn", "aligned", "prototype", "box"), least=1), ["knn"]),
+            "methods": optional(
+                list_of(one_of("knn", "aligned", "prototype", "finetune", "box"), least=1), ["knn"]
+            ),
             "models": optional(list_of(TEXT), []),
             "queries": optional(list_of(TEXT, least=1)),
             "repeats": optional(_COUNT_OR_COUNTS, 5),

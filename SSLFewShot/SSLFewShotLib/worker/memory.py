@@ -46,6 +46,9 @@ _DESCRIBED, _VECTOR = 0.5, 2 * 4
 # A batch of patches through the networks, for each point; a tile through a dense one (40³ voxels).
 _PLANAR_POINT, _CUBIC_POINT, _TILE = 400_000, 1_000_000, 130_000_000
 
+# Fine-tuning: how much each prepared voxel counts and whether it is held out; an iteration with two patches.
+_WEIGHTS, _TRAINING = 5, 900_000_000
+
 
 @dataclass(frozen=True)
 class ScanSize:
@@ -170,6 +173,8 @@ def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
     """Bytes that describing a scan holds until its end, and for the time being."""
     if job.method == "box":
         return 0, math.prod(scan.side / 2.5) * _PREPARING
+    if job.method in ("finetune", "tuned"):
+        return _tuning(job, scan)
     parts = _parts(job, scan)
     unit = min(part.unit for part in parts)
     spacing = (job.settings or {}).get("spacing") or unit / 20
@@ -182,6 +187,17 @@ def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
         field = grids[0] * parts[0].field
         kept, meanwhile = kept + len(job.supports) * field, meanwhile + field + grids[0] * _DISPLACEMENTS
     return int(kept + points * _VECTOR * sum(part.dimension for part in parts)), int(meanwhile)
+
+
+def _tuning(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
+    """Likewise for fine-tuning: prepared scans with soft masks, a training, and probabilities of a whole scan."""
+    from SSLFewShotLib.pretext.dense import STEP
+
+    part = _parts(job, scan)[0]
+    grid = math.prod(scan.side / (part.unit * STEP) + 1)
+    held = (1 + len(job.supports)) * grid * (_PREPARED + _WEIGHTS) + grid * 4 * _SEGMENTS
+    batch = _TRAINING if job.method == "finetune" else _TILE
+    return int(held), int(max(grid * _PREPARING, batch))
 
 
 @dataclass(frozen=True)
@@ -248,7 +264,7 @@ def _default(job: SegmentationJob, unit: float) -> str:
     from SSLFewShotLib.models import ModelStore
     from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL
 
-    if job.method in ("auto", "aligned", "prototype"):
+    if job.method in ("auto", "aligned", "prototype", "finetune"):
         for entry in ModelStore().list():
             scale = float(entry.card.extent.get("scale", unit)) if entry.card.extent["unit"] == "mm" else unit
             if entry.card.method == "dense" and abs(math.log(scale / unit)) <= math.log(1.5):

@@ -46,6 +46,15 @@ KNN_SETTINGS: Mapping[str, Param] = {
     "threshold": optional(NUMBER),
     "beta": optional(NUMBER),
     "seed": optional(WHOLE),
+    "minutes": optional(NUMBER),
+    "iterations": optional(WHOLE),
+    "loss": optional(one_of("bce-dice", "dice-ce")),
+    "learning_rate": optional(NUMBER),
+    "frozen": optional(NUMBER),
+    "held_out": optional(NUMBER),
+    "scratch": optional(FLAG),
+    "network": optional(one_of("unet", "dense", "analysis")),
+    "keep": optional(TEXT),
 }
 
 SEGMENT_PARAMS: Mapping[str, Param] = {
@@ -53,7 +62,7 @@ SEGMENT_PARAMS: Mapping[str, Param] = {
     "supports": optional(PAIRS),
     "targets": required(list_of(PATH, least=1)),
     "output": required(PATH),
-    "method": optional(one_of("auto", "aligned", "prototype", "knn", "box"), "auto"),
+    "method": optional(one_of("auto", "aligned", "prototype", "knn", "finetune", "tuned", "box"), "auto"),
     "model": optional(TEXT),
     "format": optional(one_of("nii.gz", "nrrd", "seg.nrrd"), "nii.gz"),
     "device": optional(TEXT, "auto"),
@@ -73,8 +82,8 @@ def job_and_preparation(params: dict[str, Any], context: Context) -> tuple[Segme
     from SSLFewShotLib.segmentation.job import SegmentationJob
 
     support = params["support"]
-    if (support is None) == (params["supports"] is None):
-        raise ProtocolError(INVALID_PARAMS, "either 'support' or 'supports' was expected")
+    if (support is None) == (params["supports"] is None) and not (support is None and params["model"]):
+        raise ProtocolError(INVALID_PARAMS, "either 'support' or 'supports' was expected, or a fine-tuned 'model'")
     names = params["segments"]
     if support is None:
         pairs = pairs_in(params)
@@ -100,7 +109,7 @@ def job_and_preparation(params: dict[str, Any], context: Context) -> tuple[Segme
 
 def pairs_in(params: dict[str, Any]) -> list[Pair]:
     """The (image, labels) files of `supports`."""
-    return [(Path(pair["image"]), Path(pair["labels"])) for pair in params["supports"]]
+    return [(Path(pair["image"]), Path(pair["labels"])) for pair in params["supports"] or ()]
 
 
 def settings_in(params: dict[str, Any]) -> dict[str, Any]:

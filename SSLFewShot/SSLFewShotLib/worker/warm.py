@@ -144,6 +144,7 @@ class Warm:
         """
         from SSLFewShotLib.segmentation.choice import make_segmenter
         from SSLFewShotLib.segmentation.job import Fitted
+        from SSLFewShotLib.segmentation.tuning_folder import begin_in
 
         key = (
             kept.content,
@@ -162,6 +163,7 @@ class Warm:
         segmenter = make_segmenter(job.method, job.model, kept.support.pairs[0][0], device, **job.settings)
         # What is to be said of the fitting is of this one time.
         texts = tuple(said[before:])
+        begin_in(job.output, segmenter, job.resume, job.overwrite)
         began = time.monotonic()
         segmenter.fit(kept.support, progress)
         self._segmenters.put(key, (segmenter, texts))
@@ -184,11 +186,17 @@ class WarmPreparation:
 
     def __call__(self, job: SegmentationJob, device: torch.device, progress: Progress = ignore_progress) -> Fitted:
         from SSLFewShotLib.segmentation.support_files import check_format
+        from SSLFewShotLib.segmentation.tuning_folder import share_of_reading
 
         known = self.content is not None and self.warm.holds(self.content)
         memory.check(job, supports=not known, make_room=lambda: self.warm.clear(but=self.content))
+        if self.content is None and not job.supports:
+            from SSLFewShotLib.segmentation.job import fit_nothing
+
+            return fit_nothing(job, device)
         progress(0.0, "reading the support")
-        reading, fitting = portion(progress, 0.0, 0.3), portion(progress, 0.3, 1.0)
+        read = share_of_reading(job.method, job.settings, 0.3)
+        reading, fitting = portion(progress, 0.0, read), portion(progress, read, 1.0)
         if self.content is None:
             kept, self.support = self.warm.read_support(job.supports, job.segment_names, self.said, reading)
         else:

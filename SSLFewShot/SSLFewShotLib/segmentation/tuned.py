@@ -1,0 +1,141 @@
+"""Segmentation by a network that was fine-tuned and kept; no scan needs to be marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.labelmap import LabelMap, Segment
+from SSLFewShotLib.imaging.support import SupportSet
+from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.models import ModelCard, ModelStore
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.segmentation.carried_labels import LatticeProbabilities
+from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
+from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.sliding_window import segment_probabilities
+from SSLFewShotLib.tuning.tuned import TunedNetwork, check_tuned, segments_of
+
+
+class TunedSegmenter(Segmenter):
+    """Segments with a model that was fine-tuned and kept; no scan needs to be marked.
+
+    card, tensors: of the model. `fit` takes a support all the same: of it only the names of the wanted segments
+    count, which the result has with the support's colours; without `fit`, all that the model knows are segmented.
+
+    Raises InputError for a model that was not fine-tuned.
+    """
+
+    name = "tuned"
+
+    def __init__(
+        self,
+        card: ModelCard,
+        tensors: dict[str, np.ndarray],
+        device: torch.device | str = "cpu",
+        largest_component: bool = True,
+        seed: int = 0,
+    ):
+        check_tuned(card)
+        self.card = card
+        self.tensors = tensors
+        self.device = torch.device(device)
+        self.largest_component = largest_component
+        self.seed = seed  # nothing is drawn; a worker gives every segmenter its seed
+        self.segments_ = segments_of(card)
+
+    def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> TunedSegmenter:
+        """Segment what the support has marked, as far as the model knows it.
+
+        Raises InputError when it knows none of it by name.
+        """
+        known = [segment.name for segment in segments_of(self.card)]
+        wanted = [segment for segment in support.segments if segment.name in known]
+        if not wanted:
+            raise InputError(
+                f"model {self.card.name}: knows {', '.join(known)}, and none of what is marked "
+                f"({', '.join(segment.name for segment in support.segments)}); choose another model, or fine-tune"
+            )
+        self.segments_ = wanted
+        progress(1.0, f"model {self.card.name}")
+        return self
+
+    def only(self, names: Sequence[str]) -> TunedSegmenter:
+        """Segment these alone. Raises InputError for a name that the model does not know."""
+        known = {segment.name: segment for segment in segments_of(self.card)}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InputError(f"model {self.card.name}: knows {', '.join(known)}, not {', '.join(unknown)}")
+        self.segments_ = [known[name] for name in dict.fromkeys(names)]
+        return self
+
+    def misfit(self, modality: str) -> str | None:
+        """A sentence of warning when the model was made for another modality."""
+        return ModelStore.suits(self.card, modality)
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether its segments may overlap."""
+        return bool(self.card.training["settings"].get("overlapping"))
+
+    def predict(self, volume: Volume, progress: Progress = ignore_progress) -> tuple[LabelMap, Volume]:
+        """Take the scan through the network in tiles, and decide on its own grid."""
+        tuned = TunedNetwork.of_model(self.card, self.tensors, volume)
+        tuned.network.eval()
+        return labelled_by(tuned, volume, self.segments_, self.device, self.largest_component, progress)
+
+    def provenance(self) -> dict[str, Any]:
+        settings = {"largest_component": self.largest_component, "seed": self.seed}
+        return {"method": self.name, "descriptor": model_facts(self.card), "settings": settings}
+
+
+def labelled_by(
+    tuned: TunedNetwork,
+    volume: Volume,
+    segments: Sequence[Segment],
+    device: torch.device,
+    largest_component: bool,
+    progress: Progress,
+) -> tuple[LabelMap, Volume]:
+    """Label a scan with a fine-tuned network; segments: those of it that are wanted, by name."""
+    scan = tuned.preparation(volume, portion(progress, 0.0, 0.1))
+    found = segment_probabilities(
+        scan, tuned.network, tuned.patch, tuned.loss, len(tuned.segments), device, portion(progress, 0.1, 0.8)
+    )
+    channels = {segment.name: number for number, segment in enumerate(tuned.segments)}
+    # Structures that are not wanted are background, but must not become one that is.
+    rest = [number for name, number in channels.items() if name not in {s.name for s in segments}]
+    wanted = found[[channels[segment.name] for segment in segments]]
+    if rest and not tuned.overlapping:
+        wanted = wanted * (wanted >= found[rest].max(axis=0))
+    source = LatticeProbabilities(scan.origin, scan.spacing, wanted)
+    box = source.box()
+
+    def looked_up(slab: tuple[slice, slice, slice]) -> np.ndarray:
+        k, j, i = np.meshgrid(*(np.arange(s.start, s.stop) for s in slab), indexing="ij")
+        points = volume.points_from_indices(np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1))
+        return source(points).reshape(len(wanted), *k.shape)
+
+    return decide_in_slabs(
+        volume,
+        looked_up,
+        None if box is None else box_on_grid(volume, box),
+        list(segments),
+        tuned.overlapping,
+        largest_component,
+        portion(progress, 0.8, 1.0),
+    )
+
+
+def model_facts(card: ModelCard) -> dict[str, Any]:
+    """What a segmenter's provenance says of its model."""
+    return {
+        "name": card.name,
+        "method": card.method,
+        "sha256": card.weights["sha256"],
+        "made_by": card.versions["sslfewshot"],
+    }
