@@ -333,20 +333,21 @@ def blobs() -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method, above", [("rotation", 0.25), ("rpl", 0.12), ("jigsaw", 0.05), ("cpc", 0.05)])
-def test_a_task_is_learned_beyond_chance(method, above):
-    task = small(method, features=4, batch_size=task_batch(method))
-    scans = ScanBatch([scan_of(blobs())])
-    optimiser = torch.optim.Adam(task.modules().parameters(), lr=2e-3)
+@pytest.mark.parametrize(
+    "method, batch, above", [("rotation", 8, 0.5), ("rpl", 16, 0.2), ("jigsaw", 1, 0.2), ("cpc", 1, 0.1)]
+)
+def test_a_task_is_learned_beyond_chance(method, batch, above):
+    task = small(method, features=4, batch_size=batch)
+    scan = scan_of(blobs())
+    scan.body[:] = False
+    scan.body[28:36, 28:36, 28:36] = True
+    scans = ScanBatch([scan])
+    optimiser = torch.optim.Adam(task.modules().parameters(), lr=3e-4)
     found = []
-    for number in range(150):
+    for number in range(120):
         loss, metrics = task.loss(task.sample(scans, np.random.default_rng(number)))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         found.append(float(metrics[task.control_metric]))
-    assert np.mean(found[-20:]) > above
-
-
-def task_batch(method: str) -> int:
-    return {"rotation": 8, "rpl": 16}.get(method, 1)
+    assert np.mean(found[-20:]) > above > 2 * task.chance

@@ -69,8 +69,18 @@ def begun_options(method: str, options: Mapping[str, Any] | None, begun: Beginni
     return {**{name: kept[name] for name in names}, **(options or {})}
 
 
-def labelled_cases(folder: Path, ids: Sequence[str]) -> list[Case]:
-    """The cases with these ids. Raises InputError for an unknown id or a case without labels."""
+def labelled_cases(folder: Path, ids: Sequence[str] | None) -> list[Case]:
+    """The cases with these ids, None for all that have labels.
+
+    Raises InputError for an unknown id, a case without labels, or when none has any.
+    """
+    if ids is None:
+        found = [case for case in find_cases(folder) if case.labels is not None]
+        if not found:
+            raise InputError(
+                f"{folder}: no labelled scan lies in this folder; mark some, or choose another method"
+            )
+        return found
     if not ids:
         raise InputError("no labelled case was named; give the ids of at least one")
     chosen = select_cases(find_cases(folder), ids)

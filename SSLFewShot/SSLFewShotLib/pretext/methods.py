@@ -17,6 +17,7 @@ from SSLFewShotLib.pretext.jigsaw import Jigsaw
 from SSLFewShotLib.pretext.patch_location import PatchLocation
 from SSLFewShotLib.pretext.reg2d import Reg2d
 from SSLFewShotLib.pretext.rotation import Rotation
+from SSLFewShotLib.pretext.sides import Sides
 from SSLFewShotLib.pretext.slice_order import SliceOrder
 from SSLFewShotLib.pretext.slice_rotation import SliceRotation
 from SSLFewShotLib.pretext.task import PretextTask
@@ -38,6 +39,7 @@ METHODS: dict[str, type[PretextTask]] = {
         Jigsaw,
         Rotation,
         Exemplar,
+        Sides,
     )
 }
 

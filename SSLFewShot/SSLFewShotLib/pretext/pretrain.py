@@ -21,7 +21,7 @@ from SSLFewShotLib.outputs import check_output_folder, write_text
 from SSLFewShotLib.pretext.continuing import Beginning, begun_options
 from SSLFewShotLib.pretext.distributed import joined
 from SSLFewShotLib.pretext.loss_curve import draw_loss_curve
-from SSLFewShotLib.pretext.methods import make_task
+from SSLFewShotLib.pretext.methods import METHODS, make_task
 from SSLFewShotLib.pretext.pool import ScanPool
 from SSLFewShotLib.pretext.synthetic_pool import SyntheticPool
 from SSLFewShotLib.pretext.task import PretextTask
@@ -60,7 +60,7 @@ def pretrain(
 
     source: of the scans in `folder`. options: the method's own settings, by name. start: a model with the same
     networks to go on from; its extent and intensity hold. labelled: ids of the cases in `folder` whose labels are
-    learned from, instead of learning from all scans without labels.
+    learned from, instead of learning from all scans without labels; None is all, for a method that needs labels.
 
     Returns the card; None on the processes of a torchrun that do not write. Raises InputError for unusable input,
     an existing output, an unfinished run without `resume`, or a loss that is no longer finite; Cancelled when the
@@ -71,7 +71,8 @@ def pretrain(
     _check_output(output, work, resume, overwrite)
     begun = None if start is None else Beginning.read(start)
     if folder is not None:
-        scans = TrainingScans.below(folder, source, extent, begun, labelled)
+        needs_labels = method in METHODS and METHODS[method].needs_labels
+        scans = TrainingScans.below(folder, source, extent, begun, labelled, needs_labels)
     elif any(given is not None for given in (source, extent, begun, labelled)):
         raise InputError(
             "synthetic scans have neither source, size nor labels, and are for a beginning; leave such options out"
@@ -84,8 +85,7 @@ def pretrain(
         extent = task.preparation.extent
         if begun is not None:
             begun.load_into(task)
-        if scans.cases is not None:
-            task.use_labels(scans.cases)
+        scans = scans.taught(task)
         pool = scans.pool(task.preparation)
         identity = {
             "batch_size": task.batch_size,
@@ -207,7 +207,7 @@ def _card(
     place = trainer.device.type + (f" × {trainer.processes.count}" if trainer.processes.count > 1 else "")
     return ModelCard(
         name=name,
-        title=f"{task.name.upper()} descriptor, {data['name']}",
+        title=f"{task.name.upper()} {'encoder' if 'encoder' in modules else 'descriptor'}, {data['name']}",
         description=f"Self-supervised {task.name} pretraining on {data['scans']} {scans.kind} scans ({modality}).",
         method=task.name,
         architecture={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.pretext.continuing import Beginning, labelled_cases
 from SSLFewShotLib.pretext.pool import ScanPool
 from SSLFewShotLib.pretext.synthetic_pool import SyntheticPool
+from SSLFewShotLib.pretext.task import PretextTask
 from SSLFewShotLib.pretext.trainer import TrainerSettings
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity, modality_of
@@ -42,7 +43,7 @@ class TrainingScans:
     """The scans of a training, and how they are prepared.
 
     paths, held_out: files to learn from and to measure the control metric on; both empty for synthetic scans.
-    cases: with labels to learn from, or None. kind: "unlabelled" or "synthetic", for the card.
+    cases: with labels to learn from, or None. kind: "unlabelled", "labelled" or "synthetic", for the card.
     """
 
     source: PretrainingSource
@@ -62,12 +63,15 @@ class TrainingScans:
         extent: Extent | None,
         begun: Beginning | None,
         labelled: Sequence[str] | None,
+        needs_labels: bool = False,
     ) -> TrainingScans:
         """The scans of a folder; of a model that is begun from, extent and intensity hold.
 
+        needs_labels: all cases with labels, where `labelled` names none.
+
         Raises InputError when none is there or none can be read, or a case of `labelled` is not there.
         """
-        cases = None if labelled is None else labelled_cases(folder, labelled)
+        cases = None if labelled is None and not needs_labels else labelled_cases(folder, labelled)
         paths = find_scans(folder) if cases is None else [case.image for case in cases]
         first = _first_readable(paths)
         modality = (source.modality if source else None) or modality_of(first)
@@ -77,7 +81,8 @@ class TrainingScans:
             modality = modality if begun.modality == "any" else begun.modality
             extent, intensity = begun.extent.settled(first), begun.intensity
         extent = extent or Extent.suited_to(first)
-        return cls(source, modality, extent, intensity, *split_held_out(paths), cases)
+        kind = "unlabelled" if cases is None else "labelled"
+        return cls(source, modality, extent, intensity, *split_held_out(paths), cases, kind)
 
     @classmethod
     def synthetic(cls, method: str) -> TrainingScans:
@@ -85,6 +90,17 @@ class TrainingScans:
         if method != "dense":
             raise InputError(f"{method}: there are synthetic scans for dense only; give a folder of scans")
         return cls(SYNTHETIC, "any", Extent("suited", 1.0), Intensity.for_modality("any"), kind="synthetic")
+
+    def taught(self, task: PretextTask) -> TrainingScans:
+        """These scans as a task learns from them: it is given the labels, and leaves out what it cannot use.
+
+        Raises InputError when it cannot learn from labels, or from these.
+        """
+        if self.cases is None:
+            return self
+        cases = task.use_labels(self.cases)
+        paths, held_out = split_held_out([case.image for case in cases], task.held_out_every)
+        return replace(self, cases=cases, paths=paths, held_out=held_out)
 
     def pool(self, preparation: Preparation) -> ScanPool | SyntheticPool:
         """What the trainer draws from."""
@@ -112,9 +128,9 @@ class TrainingScans:
         return {"name": name, "source": self.source.source, "licence": self.source.licence, "scans": count}
 
 
-def split_held_out(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Every 20th scan is held out for the control metric, when there are at least ten."""
-    held_out = list(paths[9::20]) if len(paths) >= 10 else []
+def split_held_out(paths: Sequence[Path], every: int = 20) -> tuple[list[Path], list[Path]]:
+    """One scan in so many is held out for the control metric, when there are at least ten."""
+    held_out = list(paths[every // 2 - 1 :: every]) if len(paths) >= 10 else []
     return [path for path in paths if path not in held_out], held_out
 
 

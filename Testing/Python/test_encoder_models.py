@@ -1,0 +1,144 @@
+"""Models of the encoders' tasks, from the training to what takes them up and what refuses them."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from command_line import sslfewshot
+from SSLFewShotLib.descriptors.loading import load_descriptor
+from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.imaging.files import read_labels, read_volume, write_labels
+from SSLFewShotLib.imaging.phantoms import write_cohort
+from SSLFewShotLib.models import ModelStore, load_model
+from SSLFewShotLib.networks.encoders import pretrained_encoder
+from SSLFewShotLib.pretext.pretrain import pretrain
+from SSLFewShotLib.pretext.trainer import TrainerSettings
+from SSLFewShotLib.sampling.extent import Extent
+from SSLFewShotLib.segmentation.choice import fitting_models
+
+SIZE = (28, 24, 26)
+EXTENT = Extent("mm", 300.0)
+SMALL = {"rpl": {"features": 2}, "sides": {"features": 2, "network": "dense"}}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(folder, 4, labelled=3, size=SIZE)
+    return folder
+
+
+def train(cohort, output, method, iterations=2, **settings):
+    options = {**SMALL[method], **settings.pop("options", {})}
+    return pretrain(
+        cohort,
+        method,
+        output,
+        TrainerSettings(iterations=iterations),
+        batch_size=2,
+        extent=EXTENT,
+        device="cpu",
+        options=options,
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def store(cohort, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    for method in SMALL:
+        train(cohort, folder / f"{method}-tiny", method)
+    return ModelStore(folder, folder / "bundled")
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_a_models_card_rebuilds_the_encoder_that_was_trained(store, method):
+    card, tensors = load_model(store.find(f"{method}-tiny").folder)
+    encoder = pretrained_encoder(card, tensors)
+    assert card.architecture["branches"] == ["encoder"]
+    assert card.architecture["name"] == type(encoder).__name__
+    assert card.architecture["parameters"] == sum(p.numel() for p in encoder.parameters())
+    assert card.title.startswith(f"{method.upper()} encoder, ")
+    assert card.preprocessing["spacing_mm"] == pytest.approx(10.0)
+    with torch.inference_mode():
+        maps = encoder.encode(torch.zeros(1, 1, 16, 16, 16))
+    assert [part.shape[1] for part in maps] == encoder.widths
+    said = card.training["settings"]
+    assert said["learning_rate"] == 1e-4 and said["features"] == 2 and said["batch_size"] == 2
+
+
+def test_the_card_of_sides_says_of_which_organs_and_whose(store):
+    card, _ = load_model(store.find("sides-tiny").folder)
+    said = card.training["settings"]
+    assert said["pair"] == ["left kidney", "right kidney"] or len(said["pair"]) == 2
+    assert said["labelled"] == ["phantom_000", "phantom_001", "phantom_002"]
+    assert "phantom_001" in card.training["data"][0]["name"]
+    assert card.description.startswith("Self-supervised sides pretraining on 3 labelled scans")
+
+
+def test_encoders_are_listed_and_shown_and_never_suggested_for_segmentation(store, cohort, monkeypatch):
+    monkeypatch.setenv("SSLFEWSHOT_MODELS", str(store.user_folder))
+    listed = sslfewshot("models", "list", "--json").result
+    assert {"rpl-tiny", "sides-tiny"} <= {card["name"] for card in listed}
+    assert '"method": "sides"' in sslfewshot("models", "show", "sides-tiny").out
+    scan = read_volume(next(cohort.glob("*_ct.nrrd")))
+    assert fitting_models(scan, store) == []
+
+
+def test_what_compares_places_refuses_an_encoder_and_says_what_it_is_for(store, cohort):
+    scan = read_volume(next(cohort.glob("*_ct.nrrd")))
+    with pytest.raises(InputError, match="rpl-tiny: is an encoder that rpl pretrained, to be fine-tuned"):
+        load_descriptor("rpl-tiny", scan, store=store)
+
+
+def test_a_training_goes_on_from_another_tasks_encoder(store, cohort, tmp_path):
+    tuned = train(cohort, tmp_path / "on", "rpl", start=str(store.find("rpl-tiny").folder), options={"jitter": 1})
+    assert tuned.training["settings"]["network"] == "analysis"
+    card = train(
+        cohort, tmp_path / "crossed", "sides", start=str(tmp_path / "on"), options={"network": "analysis"}
+    )
+    assert card.training["settings"]["network"] == "analysis"
+    with pytest.raises(InputError, match="its networks are not those of this training"):
+        train(
+            cohort,
+            tmp_path / "other",
+            "rpl",
+            start=str(store.find("sides-tiny").folder),
+            options={"network": "analysis"},
+        )
+
+
+def test_sides_learns_from_the_cases_that_are_named(cohort, tmp_path):
+    card = train(cohort, tmp_path / "two", "sides", labelled=["phantom_000", "phantom_002"])
+    assert card.training["settings"]["labelled"] == ["phantom_000", "phantom_002"]
+
+
+def test_sides_leaves_out_what_it_cannot_learn_from_before_it_begins(cohort, tmp_path):
+    folder = tmp_path / "scans"
+    shutil.copytree(cohort, folder)
+    marks = folder / "phantom_001.seg.nrrd"
+    labels = read_labels(marks)
+    left = next(segment for segment in labels.segments if "left" in segment.name.lower())
+    few = np.where(labels.mask(left), 0, labels.array).astype(labels.array.dtype)
+    kept = [segment for segment in labels.segments if segment is not left]
+    write_labels(dataclasses.replace(labels, array=few, segments=kept), marks, overwrite=True)
+    with pytest.warns(UserWarning, match="phantom_001: left out, no "):
+        card = train(folder, tmp_path / "model", "sides")
+    assert card.training["settings"]["labelled"] == ["phantom_000", "phantom_002"]
+    assert card.training["data"][0]["scans"] == 2
+
+
+def test_sides_in_a_folder_without_labels_is_refused(cohort, tmp_path):
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    for image in cohort.glob("*_ct.nrrd"):
+        shutil.copy(image, folder)
+    with pytest.raises(InputError, match="no labelled scan"):
+        train(folder, tmp_path / "model", "sides")
+
+
+def test_the_other_tasks_need_no_labels(cohort, tmp_path):
+    with pytest.raises(InputError, match="method 'rpl' learns from scans without labels only"):
+        train(cohort, tmp_path / "model", "rpl", labelled=["phantom_000"])
