@@ -27,10 +27,13 @@ GRID = np.array([[0.9, 0.1, 0, -20], [-0.1, 1.1, 0.2, 5], [0, 0, 2.2, -14], [0, 
 
 @pytest.fixture(autouse=True)
 def empty_scene():
-    """Every test begins and ends with an empty scene."""
-    clear_scene()
+    """Every test has an empty scene of its own: that of the test host has nodes that its panels need."""
+    before = vars(slicer).get("mrmlScene")
+    slicer.mrmlScene = slicer.vtkMRMLScene()
     yield
     clear_scene()
+    if before is not None:
+        slicer.mrmlScene = before
 
 
 @pytest.fixture

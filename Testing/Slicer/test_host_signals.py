@@ -141,3 +141,14 @@ def test_a_python_subclass_takes_attributes_and_overrides_virtuals(qt):
     button.installEventFilter(watcher)
     button.enabled = False
     assert watcher.seen == 1
+
+
+def test_an_error_in_an_observer_of_a_node_is_printed_and_reaches_the_test(slicer, capsys):
+    import vtk
+    from SlicerHost import signals
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+    node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: 1 / 0)
+    node.Modified()
+    assert isinstance(signals.callback_errors.pop(), ZeroDivisionError) and not signals.callback_errors
+    assert "ZeroDivisionError" in capsys.readouterr().err

@@ -23,6 +23,7 @@ class _Running:
         self.slicer = slicer
         self._clean_namespace()
         self._quieten_qt()
+        self._keep_errors_of_observers()
         from . import dialogs, differences, ui_files, widgets  # noqa: F401
         from .application import Application, MainWindow
 
@@ -68,6 +69,18 @@ class _Running:
                 print(text, file=sys.stderr)
 
         qInstallMessageHandler(handle)
+
+    def _keep_errors_of_observers(self):
+        """What an observer of a node lets out VTK hands to sys.excepthook; it is kept as that of a callback is."""
+        from .signals import callback_errors
+
+        show = sys.excepthook
+
+        def keep(kind, error, trace):
+            callback_errors.append(error)
+            show(kind, error, trace)
+
+        sys.excepthook = keep
 
     def _clean_namespace(self):
         """slicer-core leaves the functions of slicer.util in `slicer` too; Slicer does not."""

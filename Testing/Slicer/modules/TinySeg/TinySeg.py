@@ -58,6 +58,8 @@ class TinySegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         self.events.append("cleanup")
+        # A reload comes without exit: the widgets go, and the node is observed on.
+        self.setParameterNode(None)
         self.removeObservers()
 
     def enter(self):
