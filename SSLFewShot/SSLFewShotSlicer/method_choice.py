@@ -24,8 +24,11 @@ METHODS = {
 }
 """Methods that the panel offers, beside automatic, where the worker has them."""
 
-NOT_FOR_VECTORS = ("slice-order", "slice-rotation")
-"""Kinds of models that find where something is, and describe no single place."""
+ENCODERS = ("cpc", "rpl", "jigsaw", "rotation", "exemplar", "sides")
+"""Kinds of models that a network is fine-tuned from."""
+
+NOT_FOR_VECTORS = ("slice-order", "slice-rotation", *ENCODERS)
+"""Kinds of models that find where something is, or are to be fine-tuned, and describe no single place."""
 
 UNTRAINED = ("xavier+gvdiff", "gvdiff", "mind")
 

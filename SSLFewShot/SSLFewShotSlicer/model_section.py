@@ -20,6 +20,12 @@ TITLES = {
     "alpnet": "ALPNET",
     "slice-order": "SLICE ORDER",
     "slice-rotation": "SLICE ROTATION",
+    "cpc": "CPC",
+    "rpl": "RPL",
+    "jigsaw": "JIGSAW",
+    "rotation": "ROTATION",
+    "exemplar": "EXEMPLAR",
+    "sides": "SIDES",
 }
 
 

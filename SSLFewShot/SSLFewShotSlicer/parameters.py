@@ -24,6 +24,7 @@ class SSLFewShotParameters:
     method, model: "" for automatic. Folders are texts: an empty `Path` is the working directory.
     localise_each: a box for each structure; localise_margin: mm, −1 for the method's own.
     box: that was found or drawn, to crop to.
+    pretrain_pair: the two segments that sides learns from, with a comma between; "" to find them.
     pretrain_unit: "minutes" or "iterations".
     """
 
@@ -50,6 +51,7 @@ class SSLFewShotParameters:
     inspected_volume: vtkMRMLScalarVolumeNode
     pretrain_folder: str
     pretrain_method: Annotated[str, Default("dense")]
+    pretrain_pair: str
     pretrain_name: str
     pretrain_amount: Annotated[int, WithinRange(1, 10_000_000), Default(60)]
     pretrain_unit: Annotated[str, Default("minutes")]

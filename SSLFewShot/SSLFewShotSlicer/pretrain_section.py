@@ -21,7 +21,26 @@ METHODS = {
     "alpnet": "ALPNET: where the same region lies in a deformed view",
     "slice-rotation": "SLICE ROTATION: how far a slice is turned (finds boxes)",
     "slice-order": "SLICE ORDER: which of two slices comes first (finds boxes)",
+    "cpc": "CPC: which patch follows below others",
+    "rpl": "RPL: which of 26 neighbours a patch is",
+    "jigsaw": "JIGSAW: in which order patches lie",
+    "rotation": "ROTATION: by which quarter turns a scan is turned",
+    "exemplar": "EXEMPLAR: which views are of one place",
+    "sides": "SIDES: whether two marked organs are of one side",
 }
+_VECTORS = "Its model describes places: for alignment, prototypes or nearest neighbours."
+_BOXES = "Its model finds boxes around objects that nobody has marked."
+_ENCODER = "Its model is the beginning of a fine-tuning on scans that you have marked."
+PURPOSES = {
+    **dict.fromkeys(("dense", "heatmap", "reg2d", "doersch", "alpnet"), _VECTORS),
+    **dict.fromkeys(("slice-rotation", "slice-order"), _BOXES),
+    **dict.fromkeys(("cpc", "rpl", "jigsaw", "rotation", "exemplar"), _ENCODER),
+    "sides": (
+        "Learns from marked scans: the folder needs labels beside at least two, with an organ that is left and "
+        "right (kidneys, parotids). Its model is the beginning of a fine-tuning."
+    ),
+}
+"""What a method's model is for."""
 
 
 class PretrainSection(Section):
@@ -48,6 +67,9 @@ class PretrainSection(Section):
         chosen = parameters.pretrain_method
         offered = [(name, _(title)) for name, title in METHODS.items() if name in known or name == chosen]
         show_entries(ui.pretrainMethodSelector, offered, chosen)
+        ui.pretrainMethodHint.text = _(PURPOSES[chosen]) if chosen in PURPOSES else ""
+        for widget in (ui.pretrainPairEdit, ui.pretrainPairEditLabel):
+            widget.visible = chosen == "sides"
         ui.pretrainUnitSelector.currentIndex = 1 if parameters.pretrain_unit == "iterations" else 0
         self._filling = False
         self.show_folder(ui.pretrainFolderEdit, "pretrain_folder")
@@ -108,6 +130,7 @@ class PretrainSection(Section):
                     "{name}: there is a training of this name already; choose another name, or remove that one"
                 ).format(name=name)
             )
+        pair = [part.strip() for part in parameters.pretrain_pair.split(",") if part.strip()]
         unit = "iterations" if parameters.pretrain_unit == "iterations" else "minutes"
         return {
             "folder": parameters.pretrain_folder.strip() if elsewhere else str(folder),
@@ -117,6 +140,7 @@ class PretrainSection(Section):
             unit: parameters.pretrain_amount,
             "device": str(self.ui.pretrainDeviceSelector.currentData or "") or self.panel.device(),
             "keep_running": parameters.keep_running,
+            **({"options": {"pair": pair}} if pair and parameters.pretrain_method == "sides" else {}),
         }
 
     def _on_choice(self, _index):

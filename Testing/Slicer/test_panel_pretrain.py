@@ -47,6 +47,48 @@ def test_dense_is_the_first_method_and_the_one_that_is_chosen(panel, host):
     assert selector.currentIndex == 0 and panel.parameters.pretrain_method == "dense"
 
 
+def choose(panel, host, method):
+    selector = panel.ui.pretrainMethodSelector
+    selector.currentIndex = selector.findData(method)
+    host.process(0.1)
+    assert panel.parameters.pretrain_method == method
+
+
+def test_every_method_of_the_worker_is_offered_with_a_word_on_what_it_is_for(panel, host):
+    from SSLFewShotSlicer.pretrain_section import METHODS, PURPOSES
+
+    wait(host, lambda: panel.session.info)
+    assert set(METHODS) == set(PURPOSES) == set(panel.session.info["pretexts"])
+    for method, words in (("rotation", "fine-tuning"), ("slice-order", "boxes"), ("dense", "alignment")):
+        choose(panel, host, method)
+        assert words in panel.ui.pretrainMethodHint.text
+
+
+def test_a_pair_is_asked_for_by_sides_alone_and_goes_to_the_worker(panel, host, scans):
+    panel.ui.pretrainFolderEdit.currentPath = str(scans)
+    choose(panel, host, "cpc")
+    assert not panel.ui.pretrainPairEdit.visible
+    choose(panel, host, "sides")
+    assert panel.ui.pretrainPairEdit.visible and panel.ui.pretrainPairEditLabel.visible
+    panel.ui.pretrainPairEdit.text = "Kidney left, Kidney right"
+    host.process(0.1)
+    params = panel.pretrain._params()
+    assert (params["method"], params["options"]) == ("sides", {"pair": ["Kidney left", "Kidney right"]})
+    panel.ui.pretrainPairEdit.text = ""
+    host.process(0.1)
+    assert "options" not in panel.pretrain._params()
+
+
+def test_an_encoder_is_not_offered_to_what_compares_places(panel, host):
+    from SSLFewShotSlicer.method_choice import ENCODERS, MethodChoice
+
+    cards = [{"name": f"{kind}-ct", "title": kind, "method": kind} for kind in (*ENCODERS, "heatmap")]
+    choice = MethodChoice(panel)
+    choice.take(cards)
+    named = [name for name, _title in choice._models("knn")]
+    assert "heatmap-ct" in named and not any(name.startswith(ENCODERS) for name in named)
+
+
 def test_a_folder_that_is_gone_is_told(panel, host, tmp_path):
     panel.ui.pretrainFolderEdit.currentPath = str(tmp_path / "gone")
     host.process(0.1)
