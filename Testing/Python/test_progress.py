@@ -78,6 +78,15 @@ def _on_a_lattice(volume: Volume, folder: Path, progress) -> None:
     Lattice(volume, GreyValueDifferences(Extent("mm", 120.0), Intensity.for_modality("CT")), 10.0, progress)
 
 
+def test_the_scan_is_named_while_the_lattice_is_laid_over_it(tmp_path):
+    volume, _ = phantom(0, size=(48, 40, 36))
+    volume.name = "thorax"
+    reports = Reports()
+    _on_a_lattice(volume, tmp_path, reports)
+    told = [message for _fraction, message in reports.told if " in " in message]
+    assert told and all(message.endswith(" in thorax") for message in told), told
+
+
 def _written(name: str):
     def write(volume: Volume, folder: Path, progress) -> None:
         write_volume(volume.with_array(volume.array.astype(np.float32)), folder / name, progress=progress)

@@ -47,7 +47,9 @@ class Lattice:
         count = np.floor((high - low) / self.spacing).astype(int) + 1
         self.origin = (low + high) / 2 - self.spacing * (count - 1) / 2
         self.shape = tuple(int(n) for n in count[::-1])
-        prepared = Volume.from_spacing(scan.body.numpy(), tuple(scan.spacing), tuple(scan.origin))
+        prepared = Volume.from_spacing(
+            scan.body.numpy(), tuple(scan.spacing), tuple(scan.origin), name=volume.name
+        )
         self.box = body_box(prepared, scan.body.numpy(), portion(progress, 0.8, 0.9))
         step = self.spacing / scan.spacing[::-1]
         start = ((self.origin - scan.origin) / scan.spacing)[::-1]
