@@ -107,18 +107,20 @@ def labelled_by(
         scan, tuned.network, tuned.patch, tuned.loss, len(tuned.segments), device, portion(progress, 0.1, 0.8)
     )
     channels = {segment.name: number for number, segment in enumerate(tuned.segments)}
-    # Structures that are not wanted are background, but must not become one that is.
-    rest = [number for name, number in channels.items() if name not in {s.name for s in segments}]
-    wanted = found[[channels[segment.name] for segment in segments]]
-    if rest and not tuned.overlapping:
-        wanted = wanted * (wanted >= found[rest].max(axis=0))
-    source = LatticeProbabilities(scan.origin, scan.spacing, wanted)
+    wanted = [channels[segment.name] for segment in segments]
+    rest = [number for number in channels.values() if number not in wanted]
+    source = LatticeProbabilities(scan.origin, scan.spacing, found)
     box = source.box()
 
     def looked_up(slab: tuple[slice, slice, slice]) -> np.ndarray:
         k, j, i = np.meshgrid(*(np.arange(s.start, s.stop) for s in slab), indexing="ij")
         points = volume.points_from_indices(np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1))
-        return source(points).reshape(len(wanted), *k.shape)
+        here = source(points)
+        chosen = here[wanted]
+        if rest and not tuned.overlapping:
+            # Structures that are not wanted are background, but must not become one that is.
+            chosen = chosen * (chosen >= here[rest].max(axis=0))
+        return chosen.reshape(len(chosen), *k.shape)
 
     return decide_in_slabs(
         volume,

@@ -84,8 +84,9 @@ def check_free(name: str, store: ModelStore | None = None) -> None:
         (store or ModelStore()).find(name)
     except UnknownModelError:
         return
-    raise
-    InputError(f"{name}: there is a model of this name already; keep it under another, or remove that one first")
+    raise InputError(
+        f"{name}: there is a model of this name already; keep it under another, or remove that one first"
+    )
 
 
 def is_kept(name: str, content: str, store: ModelStore | None = None) -> bool:
