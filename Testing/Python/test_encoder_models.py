@@ -142,3 +142,30 @@ def test_sides_in_a_folder_without_labels_is_refused(cohort, tmp_path):
 def test_the_other_tasks_need_no_labels(cohort, tmp_path):
     with pytest.raises(InputError, match="method 'rpl' learns from scans without labels only"):
         train(cohort, tmp_path / "model", "rpl", labelled=["phantom_000"])
+
+
+def test_the_command_takes_the_pair_and_the_settings_of_a_task(cohort, tmp_path):
+    quick = ("--iterations", "1", "--batch-size", "2", "--extent-mm", "300", "--device", "cpu", "--features", "2")
+    done = sslfewshot(
+        "pretrain", cohort, "--method", "sides", "--pair", "RightKidney,LeftKidney", "--network", "dense",
+        "--spacing", "9", "--output", tmp_path / "sides", *quick, "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    said = done.result["training"]["settings"]
+    assert said["pair"] == ["LeftKidney", "RightKidney"] and said["network"] == "dense"
+    assert done.result["preprocessing"]["spacing_mm"] == 9.0
+    done = sslfewshot(
+        "pretrain", cohort, "--method", "jigsaw", "--puzzles", "3", "--permutations", "30", "--jitter", "2",
+        "--output", tmp_path / "jigsaw", *quick, "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    said = done.result["training"]["settings"]
+    assert (said["puzzles"], said["permutations"], said["jitter"]) == (3, 30, 2)
+    refused = sslfewshot(
+        "pretrain", cohort, "--method", "sides", "--pair", "Liver,Lung", "--output", tmp_path / "no", *quick
+    )
+    assert refused.code == 2 and "no scan has a segment 'Lung'; there are " in refused.err
+    refused = sslfewshot(
+        "pretrain", cohort, "--method", "rpl", "--pair", "A,B", "--output", tmp_path / "no", *quick
+    )
+    assert refused.code == 2 and "pair: no option of rpl" in refused.err

@@ -69,6 +69,16 @@ def test_a_model_to_go_on_from_and_labelled_cases_must_be_there_before_a_trainin
         assert find_training(job).settings["start"] == kept, "found from the folder of the training's process too"
 
 
+def test_a_method_that_needs_labels_is_refused_where_there_are_none(scans, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, "start_detached", lambda *_: pytest.fail("it was started"))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for image in scans.glob("*_ct.nrrd"):
+        shutil.copy(image, bare)
+    with pytest.raises(InputError, match="bare: no labelled scan lies in this folder"):
+        start(bare, tmp_path / "model", method="sides")
+
+
 def test_a_model_that_is_there_is_only_replaced_when_asked_to(scans, tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(pretraining, "start_detached", lambda *given: started.append(given) or os.getpid())

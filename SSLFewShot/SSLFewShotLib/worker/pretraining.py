@@ -242,7 +242,7 @@ def _check(settings: dict[str, Any]) -> None:
         raise InputError(f"{folder}: a folder of scans was expected; check the name")
     if settings["method"] not in METHODS:
         raise InputError(f"method '{settings['method']}' is not known; choose one of {', '.join(sorted(METHODS))}")
-    if settings["labelled"] is not None:
+    if settings["labelled"] is not None or METHODS[settings["method"]].needs_labels:
         labelled_cases(folder, settings["labelled"])
     trainer_settings(settings)
     extent(settings)
