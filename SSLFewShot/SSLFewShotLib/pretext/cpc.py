@@ -123,9 +123,12 @@ class Cpc(EncoderTask):
         predicted = predicted.transpose(1, 2).reshape(-1, self.code)
         candidates = codes[:, SEEN * PER_SIDE**2 :].reshape(-1, self.code).float()
         right = torch.arange(len(candidates), device=codes.device)
-        with torch.no_grad():
-            found = accuracy(predicted @ candidates.T, right)
-        return info_nce(predicted, candidates, right), {self.control_metric: found}
+        # Products of a thousand numbers each are too coarse in half precision.
+        with torch.autocast(codes.device.type, enabled=False):
+            loss = info_nce(predicted, candidates, right)
+            with torch.no_grad():
+                found = accuracy(predicted @ candidates.T, right)
+        return loss, {self.control_metric: found}
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "jitter": self.jitter, "grid": PER_SIDE, "code": self.code}
