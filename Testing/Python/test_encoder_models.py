@@ -13,8 +13,10 @@ from SSLFewShotLib.imaging.files import read_labels, read_volume, write_labels
 from SSLFewShotLib.imaging.phantoms import write_cohort
 from SSLFewShotLib.models import ModelStore, load_model
 from SSLFewShotLib.networks.encoders import pretrained_encoder
+from SSLFewShotLib.pretext.methods import METHODS
 from SSLFewShotLib.pretext.pretrain import pretrain
 from SSLFewShotLib.pretext.trainer import TrainerSettings
+from SSLFewShotLib.pretext.training_scans import split_held_out
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.segmentation.choice import fitting_models
 
@@ -137,6 +139,14 @@ def test_sides_in_a_folder_without_labels_is_refused(cohort, tmp_path):
         shutil.copy(image, folder)
     with pytest.raises(InputError, match="no labelled scan"):
         train(folder, tmp_path / "model", "sides")
+
+
+def test_one_scan_in_twenty_is_held_out_and_one_in_four_where_a_task_needs_more(tmp_path):
+    paths = [tmp_path / f"{number:02d}" for number in range(40)]
+    assert [path.name for path in split_held_out(paths)[1]] == ["09", "29"]
+    learned, held_out = split_held_out(paths[:12], METHODS["sides"].held_out_every)
+    assert [path.name for path in held_out] == ["01", "05", "09"] and len(learned) == 9
+    assert split_held_out(paths[:9], 4) == (paths[:9], [])
 
 
 def test_the_other_tasks_need_no_labels(cohort, tmp_path):
