@@ -21,7 +21,7 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.sampling.tiles import gaussian_window, tiles_of
 
-OVERLAP = 0.4
+OVERLAP = 0.2
 """Of two tiles next to each other, as a share of their side."""
 _WINDOW = 0.22
 _TILES_AT_ONCE = 2

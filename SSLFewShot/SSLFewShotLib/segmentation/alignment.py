@@ -15,10 +15,10 @@ from SSLFewShotLib.sampling.views import sampled
 from SSLFewShotLib.segmentation.deformable import convex_search, descended
 from SSLFewShotLib.segmentation.matching import box_map, mutual_matches, robust_affine
 
-_MATCH_STEP = 2
+_MATCH_STEP = 3
 """Voxels between the places that are matched."""
 _MOST_PLACES = 40_000
-"""Of a scan, that are matched: the time grows with their square, and a head and neck has about 25,000."""
+"""Of a scan, that are matched: the time grows with their square, and a head and neck has about 7,000."""
 _SURROUNDINGS = 8
 """Voxels around what matters that are aligned as well."""
 
@@ -31,7 +31,7 @@ class AlignmentSettings:
     """
 
     spatial_weight: float = 2.0
-    reach: int = 3
+    reach: int = 2
     iterations: int = 60
     stiffness: float = 2.0
 
@@ -64,7 +64,7 @@ class Alignment:
 class DescribedScan:
     """A scan as it is aligned.
 
-    field: (C, K, J, I) vectors of unit length on the grid of `scan`. Of every second voxel of the body, 40,000 at
+    field: (C, K, J, I) vectors of unit length on the grid of `scan`. Of every third voxel of the body, 40,000 at
     most: places (N, 3) LPS mm and vectors (N, C); box: (2, 3) LPS mm of the body.
     """
 

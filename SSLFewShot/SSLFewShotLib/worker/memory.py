@@ -35,8 +35,8 @@ _DECIDING = 11
 # A slab that is decided at once (`segmentation.decision`): its voxels, coordinates, and two numbers a segment.
 _SLAB_VOXELS, _SLAB, _SLAB_SEGMENT = 1_000_000, 32, 8
 _SEGMENTS = 8
-# An alignment: 7³ displacements of every second voxel along each axis, twice.
-_DISPLACEMENTS = 2 * 343 * 4 // 8
+# An alignment: 5³ displacements of every second voxel along each axis, twice.
+_DISPLACEMENTS = 2 * 125 * 4 // 8
 # A scan as a descriptor sees it: voxels, body, and what preparing them takes for a moment.
 _PREPARED, _PREPARING = 5, 16
 # MIND's field of a whole prepared scan: twelve numbers, and what computing them takes.
