@@ -54,9 +54,9 @@ def pretrain(
     """Pretrain `method` on the scans below `folder`, None for synthetic ones, and write a model to `output`.
 
     While it runs, `<output>.training` holds checkpoint, loss.csv and loss.png (alpnet: supervoxels.png too); it
-    is removed when the model is complete. One scan in twenty is held out (sides: one in four; when there are at least
-    ten), and the task's control metric on it is written to the card beside its chance level. `on_row` is called
-    after each new row of the loss curve.
+    is removed when the model is complete. One scan in twenty is held out (sides: one in four; when there are at
+    least ten), and the task's control metric on it is written to the card beside its chance level. `on_row` is
+    called after each new row of the loss curve.
 
     source: of the scans in `folder`. options: the method's own settings, by name. start: a model with the same
     networks to go on from; its extent and intensity hold. labelled: ids of the cases in `folder` whose labels are
