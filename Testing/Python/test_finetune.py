@@ -337,7 +337,7 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_trained(tmp_path, mo
 
 
 def test_a_kept_model_segments_only_what_is_wanted_and_refuses_what_it_does_not_know(tmp_path):
-    kept(tmp_path, iterations=60, learning_rate=1e-2)
+    kept(tmp_path, iterations=120, learning_rate=1e-2)
     volume, truth = blocks(2)
     everything, _ = tuned_segmenter("my-blocks").predict(volume)
     found, _ = tuned_segmenter("my-blocks", names=["LeftBlock"]).predict(volume)

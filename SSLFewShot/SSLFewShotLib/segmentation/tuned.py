@@ -106,31 +106,26 @@ def labelled_by(
     found = segment_probabilities(
         scan, tuned.network, tuned.patch, tuned.loss, len(tuned.segments), device, portion(progress, 0.1, 0.8)
     )
-    channels = {segment.name: number for number, segment in enumerate(tuned.segments)}
-    wanted = [channels[segment.name] for segment in segments]
-    rest = [number for number in channels.values() if number not in wanted]
     source = LatticeProbabilities(scan.origin, scan.spacing, found)
     box = source.box()
 
     def looked_up(slab: tuple[slice, slice, slice]) -> np.ndarray:
         k, j, i = np.meshgrid(*(np.arange(s.start, s.stop) for s in slab), indexing="ij")
         points = volume.points_from_indices(np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1))
-        here = source(points)
-        chosen = here[wanted]
-        if rest and not tuned.overlapping:
-            # Structures that are not wanted are background, but must not become one that is.
-            chosen = chosen * (chosen >= here[rest].max(axis=0))
-        return chosen.reshape(len(chosen), *k.shape)
+        return source(points).reshape(len(found), *k.shape)
 
-    return decide_in_slabs(
+    labels, confidence = decide_in_slabs(
         volume,
         looked_up,
         None if box is None else box_on_grid(volume, box),
-        list(segments),
+        tuned.segments,
         tuned.overlapping,
         largest_component,
         portion(progress, 0.8, 1.0),
     )
+    # All were decided, so that what is not wanted is background and does not become something that is.
+    masks = {segment.name: labels.mask(segment.name) for segment in segments}
+    return LabelMap.from_masks(volume, masks, list(segments), labels.name), confidence
 
 
 def model_facts(card: ModelCard) -> dict[str, Any]:
