@@ -59,13 +59,13 @@ def test_a_stiff_map_only_moves(rng):
 
 
 def test_of_a_scan_of_any_length_no_more_than_40_000_places_are_matched():
-    for planes in (40, 400):
-        body = torch.ones(planes, 60, 60, dtype=torch.bool)
+    for planes in (45, 450):
+        body = torch.ones(planes, 90, 90, dtype=torch.bool)
         scan = PreparedScan(body.float(), body, np.zeros(3), np.full(3, 4.0), np.full(3, 120.0))
         described = DescribedScan.of(scan, np.ones((1, *body.shape), np.float32))
-        assert len(described.places) == min(planes * 60 * 60 // 8, 40_000) == len(described.vectors)
+        assert len(described.places) == min(planes * 90 * 90 // 27, 40_000) == len(described.vectors)
         assert described.places[:, 2].max() > 0.9 * 4 * planes
-        assert np.allclose(described.box, [[0, 0, 0], [236, 236, 4 * planes - 4]])
+        assert np.allclose(described.box, [[0, 0, 0], [356, 356, 4 * planes - 4]])
 
 
 def test_few_matches_leave_the_start_as_it_is():
@@ -108,7 +108,7 @@ def test_the_marked_scan_itself_gets_its_labels_back(fitted):
 
 def test_overlapping_segments_and_several_supports_go_through(descriptor):
     pairs = [phantom(seed, "CT", SIZE) for seed in (0, 1)]
-    segmenter = AlignedSegmenter(descriptor, iterations=5).fit(SupportSet(pairs))
+    segmenter = AlignedSegmenter(descriptor, steps=5).fit(SupportSet(pairs))
     found, _ = segmenter.predict(pairs[0][0])
     assert dice(found.mask("Liver"), pairs[0][1].mask("Liver")) > 0.6
 
@@ -136,7 +136,7 @@ def test_every_stage_can_be_cancelled(fitted):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"vote": 1.5}, {"reach": 0}, {"iterations": -1}, {"stiffness": float("nan")}]
+    "settings", [{"vote": 1.5}, {"reach": 0}, {"steps": -1}, {"stiffness": float("nan")}]
 )
 def test_settings_that_cannot_be_meant_are_refused(settings, descriptor):
     with pytest.raises(InputError):

@@ -28,7 +28,7 @@ _VOTED_AROUND = 6
 class AlignedSegmenter(Segmenter):
     """Aligns every support to a scan by their dense descriptors and carries its labels over.
 
-    descriptor: a dense one. spatial_weight, reach, iterations, stiffness: see `AlignmentSettings`; the first also
+    descriptor: a dense one. spatial_weight, reach, steps, stiffness: see `AlignmentSettings`; the first also
     counts in the vote.
     vote: the share of the nearest neighbours' vote in the probability; the rest is what was carried.
     sharpness: of several supports, how much more one counts, place by place, that fits better there.
@@ -47,11 +47,11 @@ class AlignedSegmenter(Segmenter):
         descriptor: Descriptor,
         spatial_weight: float = 2.0,
         reach: int = 2,
-        iterations: int = 60,
+        steps: int = 60,
         stiffness: float = 2.0,
         vote: float = 0.4,
         sharpness: float = 4.0,
-        smoothing: float = 0.25,
+        smoothing: float = 0.2,
         appearance: float = 0.4,
         largest_component: bool = True,
         seed: int = 0,
@@ -66,7 +66,7 @@ class AlignedSegmenter(Segmenter):
         if not 0 <= smoothing <= 1 or not 0 <= appearance <= 1:
             raise InputError(f"smoothing {smoothing}, appearance {appearance}: shares from 0 to 1 were expected")
         self.descriptor = descriptor
-        self.alignment = AlignmentSettings(spatial_weight, reach, iterations, stiffness)
+        self.alignment = AlignmentSettings(spatial_weight, reach, steps, stiffness)
         self.vote = vote
         self.sharpness = sharpness
         self.smoothing = smoothing

@@ -27,12 +27,12 @@ _SURROUNDINGS = 8
 class AlignmentSettings:
     """spatial_weight: how much the place in the body counts beside a vector of length 1, in matching.
 
-    reach: of the coarse search, in steps of two voxels each way; iterations, stiffness: of the gradient descent.
+    reach: of the coarse search, in steps of two voxels each way; steps, stiffness: of the gradient descent.
     """
 
     spatial_weight: float = 2.0
     reach: int = 2
-    iterations: int = 60
+    steps: int = 60
     stiffness: float = 2.0
 
     def __post_init__(self) -> None:
@@ -40,9 +40,9 @@ class AlignmentSettings:
             raise InputError(
                 f"spatial weight {self.spatial_weight}, stiffness {self.stiffness}: numbers from 0 up are expected"
             )
-        if not 1 <= self.reach <= 8 or self.iterations < 0:
+        if not 1 <= self.reach <= 8 or self.steps < 0:
             raise InputError(
-                f"reach {self.reach}, {self.iterations} iterations: 1 to 8 and at least 0 were expected"
+                f"reach {self.reach}, {self.steps} steps: 1 to 8 and at least 0 were expected"
             )
 
 
@@ -119,7 +119,7 @@ def aligned(
     found = convex_search(*unit, coarse[2][0], settings.reach, portion(progress, 0.2, 0.4))
     begin = F.interpolate(2 * found[None], size=weight.shape, mode="trilinear")[0]
     found = descended(
-        field, moved, weight, begin, settings.iterations, settings.stiffness, portion(progress, 0.4, 1.0)
+        field, moved, weight, begin, settings.steps, settings.stiffness, portion(progress, 0.4, 1.0)
     )
     displacement = np.zeros((3, *target.scan.values.shape), np.float32)
     displacement[(slice(None), *part)] = found.numpy()
