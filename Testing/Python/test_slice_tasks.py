@@ -228,3 +228,29 @@ def test_the_command_pretrains_on_slices_across_the_axes_that_are_named(three_sm
     assert settings["axes"] == "PS" and settings["side"] == 24
     wrong = sslfewshot("pretrain", three_small_scans, "--output", tmp_path / "n", *given, "--method", "dense")
     assert "no option of dense" in wrong.error
+
+
+def test_several_rows_are_each_sorted_among_themselves(batch):
+    task = make_task("slice-order", ANY, CT, 6, {"side": 32, "rows": 3})
+    drawn = task.sample(batch, np.random.default_rng(0))
+    assert drawn["slices"].shape == (18, 1, 32, 32) and drawn["row"].tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    # Right within each row, and far off between rows: that is no mistake.
+    task.network = Says(drawn["order"].float() + 1000 * (2 - drawn["row"]))
+    loss, metrics = task.loss(drawn)
+    assert float(loss) == 0 and float(metrics["mean_displacement"]) == 0
+    task.network = Says(-drawn["order"].float())
+    assert float(task.loss(drawn)[1]["mean_displacement"]) == pytest.approx(3.0)
+    assert task.settings()["rows"] == 3
+    with pytest.raises(InputError, match="0 rows"):
+        make_task("slice-order", ANY, CT, 6, {"rows": 0})
+
+
+class Says(torch.nn.Module):
+    """A network whose answers are known."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = scores
+
+    def forward(self, slices):
+        return self.scores[:, None]

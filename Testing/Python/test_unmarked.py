@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from command_line import sslfewshot
+from scipy import ndimage
 from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.imaging import Volume
 from SSLFewShotLib.imaging.box import Box
 from SSLFewShotLib.imaging.files import read_labels, read_volume
 from SSLFewShotLib.imaging.phantom_tomogram import TomogramPhantom
+from SSLFewShotLib.localisation import certainty
 from SSLFewShotLib.localisation.certainty import CertaintyLocaliser
 from SSLFewShotLib.localisation.clustering import ClusteringLocaliser
 from SSLFewShotLib.localisation.embeddings import back_to_slice
@@ -53,6 +55,22 @@ def model(network: nn.Module, angles=ANGLES, axes=(0, 1, 2)) -> SliceModel:
 def tomogram(seed: int, second: bool = False) -> tuple[Volume, Box]:
     phantom = TomogramPhantom(seed, (SIDE, SIDE, SIDE), clutter=False, second=second)
     return Volume(phantom.slab(0, SIDE), phantom.ijkToLps, phantom.name), phantom.box
+
+
+def table() -> np.ndarray:
+    """A board with a rim in a noisy medium, the same in each slice along S."""
+    values = np.random.default_rng(3).normal(9_000, 300, (SIDE, SIDE, SIDE))
+    values[:, -6:-3, 4:-4] = 11_500
+    values[:, -9:-3, 4:6] = 12_500
+    return np.clip(values, 0, 65_535).astype(np.uint16)
+
+
+def on_a_table(seed: int) -> tuple[Volume, Box]:
+    phantom = TomogramPhantom(seed, (SIDE, SIDE, SIDE), clutter=False)
+    values = table()
+    mask = phantom.object_mask()
+    values[mask] = phantom.slab(0, SIDE)[mask]
+    return Volume(values, phantom.ijkToLps, "on a table"), phantom.box
 
 
 def overlap(one: Box, other: Box) -> float:
@@ -188,6 +206,45 @@ def test_both_can_be_cancelled():
         ClusteringLocaliser(model(SeesTexture(), angles=())).fit([volume], cancel)
 
 
+@pytest.mark.parametrize("localiser", ["certainty", "clustering"])
+def test_a_table_alone_is_not_found(localiser):
+    empty = Volume(table(), np.eye(4), "table")
+    if localiser == "certainty":
+        found = CertaintyLocaliser(model(KnowsRotation())).locate(empty)
+    else:
+        found = ClusteringLocaliser(model(SeesTexture())).fit([on_a_table(1)[0], empty]).locate(empty)
+    assert found.box is None and found.reason.startswith("not found")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_table_that_runs_through_the_scan_is_no_part_of_the_object(seed):
+    volume, truth = on_a_table(seed)
+    found = CertaintyLocaliser(model(KnowsRotation())).locate(volume)
+    assert overlap(found.box, truth) > 0.5
+    clustered = ClusteringLocaliser(model(SeesTexture())).fit([volume]).locate(volume)
+    assert overlap(clustered.box, truth) > 0.4
+
+
+def test_a_round_more_looks_at_what_the_first_has_found(monkeypatch):
+    windows = []
+    kept = certainty.rotation_certainty
+
+    def watched(model, scan, axis, progress, window):
+        windows.append((axis, window))
+        return kept(model, scan, axis, progress, window)
+
+    monkeypatch.setattr(certainty, "rotation_certainty", watched)
+    volume, _ = on_a_table(1)
+    CertaintyLocaliser(model(KnowsRotation()), rounds=1).locate(volume)
+    assert windows == [(axis, (slice(0, SIDE),) * 3) for axis in range(3)]
+    CertaintyLocaliser(model(KnowsRotation()), rounds=2).locate(volume)
+    (last,) = [window for axis, window in windows[6:] if axis == 2]
+    # Along S all slices are looked at; along P and L what the object takes up, and a tenth more.
+    assert last[0] == slice(0, SIDE) and max(part.stop - part.start for part in last[1:]) < 0.8 * SIDE
+    with pytest.raises(InputError, match="at least one round"):
+        CertaintyLocaliser(model(KnowsRotation()), rounds=0)
+
+
 def test_numbers_of_superpixels_go_back_to_where_they_were_seen():
     values = np.zeros((1, 4, 4), np.float32)
     values[0, 2, 1] = 1
@@ -220,10 +277,13 @@ def test_without_a_model_that_fits_the_way_to_one_is_told(own_store):
 
 
 def test_along_an_axis_without_structure_the_box_spans_the_scan_and_is_less_certain(rng):
-    layers = np.repeat(rng.normal(0, 300, SIDE), SIDE * SIDE).reshape(SIDE, SIDE, SIDE).astype(np.float32)
-    volume = Volume.from_spacing(layers, name="layers")
+    # Turned on a lathe: a slice across its axis shows rings, whose turn nobody sees; the others show them edge on.
+    steps = np.arange(SIDE) - (SIDE - 1) / 2
+    ring = np.hypot(steps[:, None], steps).astype(int)
+    smooth = ndimage.gaussian_filter(rng.normal(0, 2_000, (SIDE, ring.max() + 1)), 2)
+    turned_object = smooth[:, ring].astype(np.float32)
+    volume = Volume.from_spacing(turned_object, name="lathe")
     found = CertaintyLocaliser(model(KnowsRotation())).locate(volume)
-    # Slices across the layers look alike everywhere; the others show stripes, whose turn is plain to see.
     assert "nothing can be told apart foot to head" in found.reason and found.certainty < 0.5
     assert found.box.size == pytest.approx([SIDE] * 3, rel=0.05)
 

@@ -27,9 +27,15 @@ def add_slice_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--positions", choices=("normal", "uniform"), help="where slice-order draws slices (default normal, paper)"
     )
+    group.add_argument(
+        "--rows",
+        type=int,
+        metavar="N",
+        help="rows of slices, each of one scan, that a step of slice-order sorts (1)",
+    )
 
 
 def slice_options(arguments: argparse.Namespace) -> dict:
     """The options that were given, by the names of `pretext.slice_order` and `slice_rotation`."""
-    names = ("axes", "network", "side", "positions")
+    names = ("axes", "network", "side", "positions", "rows")
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}

@@ -22,8 +22,7 @@ from SSLFewShotLib.localisation.embeddings import back_to_slice, slice_features
 from SSLFewShotLib.localisation.localiser import Localiser, Location, Profile, emptiness
 from SSLFewShotLib.localisation.slice_model import SliceModel
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
-from SSLFewShotLib.sampling.preparation import PreparedScan
-from SSLFewShotLib.sampling.slices import AXES
+from SSLFewShotLib.sampling.slices import AXES, SliceScan
 
 WHAT = "share of object"
 _SPREAD = 2.0
@@ -86,7 +85,7 @@ class ClusteringLocaliser(Localiser):
         share = self.share_of_object(scan, portion(progress, 0.1, 1.0))
         return self._located(scan, share, volume)
 
-    def share_of_object(self, scan: PreparedScan, progress: Progress = ignore_progress) -> np.ndarray:
+    def share_of_object(self, scan: SliceScan, progress: Progress = ignore_progress) -> np.ndarray:
         """(K, J, I) on the scan's prepared grid: the classifier's probability of object, the least of three axes.
 
         A network sees the surroundings of a place within its slice, but not across it: so that an object's edge is
@@ -156,7 +155,7 @@ class ClusteringLocaliser(Localiser):
     def _scaled(self, vectors: np.ndarray) -> np.ndarray:
         return (vectors - self.mean_) / self.scale_
 
-    def _located(self, scan: PreparedScan, share: np.ndarray, volume: Volume) -> Location:
+    def _located(self, scan: SliceScan, share: np.ndarray, volume: Volume) -> Location:
         inside = ndimage.uniform_filter(share, 3) > 0.5
         pieces, count = ndimage.label(_without_thin_parts(inside))
         profiles = [_profile(scan, share, axis, None) for axis in range(3)]
@@ -193,7 +192,7 @@ def _without_thin_parts(inside: np.ndarray) -> np.ndarray:
     return inside & (ndimage.distance_transform_edt(~core) <= radius + 0.5)
 
 
-def _within(scan: PreparedScan, axis: int, features: np.ndarray) -> np.ndarray:
+def _within(scan: SliceScan, axis: int, features: np.ndarray) -> np.ndarray:
     """(N, D) of (n, s, s, D): the superpixels that lie on the slices, not on what padded them to squares."""
     height, width = np.moveaxis(np.empty(scan.values.shape, bool), 2 - axis, 0).shape[1:]
     side = features.shape[1]
@@ -203,7 +202,7 @@ def _within(scan: PreparedScan, axis: int, features: np.ndarray) -> np.ndarray:
     return features[:, kept].reshape(-1, features.shape[-1])
 
 
-def _profile(scan: PreparedScan, share: np.ndarray, axis: int, edges: np.ndarray | None) -> Profile:
+def _profile(scan: SliceScan, share: np.ndarray, axis: int, edges: np.ndarray | None) -> Profile:
     """Of each slice across an axis, the share of object that a hundredth of its places reaches."""
     slices = np.moveaxis(share, 2 - axis, 0).reshape(share.shape[2 - axis], -1)
     values = np.percentile(slices, 99, axis=1)

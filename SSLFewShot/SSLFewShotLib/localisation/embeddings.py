@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from SSLFewShotLib.localisation.slice_model import SliceModel
 from SSLFewShotLib.progress import Progress, ignore_progress
-from SSLFewShotLib.sampling.preparation import PreparedScan
-from SSLFewShotLib.sampling.slices import planes, turned
+from SSLFewShotLib.sampling.slices import SliceScan, planes, turned
 
 _SLICES_AT_ONCE = 32
 _RIM = 2
@@ -19,7 +18,7 @@ _RIM = 2
 
 
 def slice_features(
-    model: SliceModel, scan: PreparedScan, axis: int, every: int = 1, progress: Progress = ignore_progress
+    model: SliceModel, scan: SliceScan, axis: int, every: int = 1, progress: Progress = ignore_progress
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """((N,) slice numbers, (N, s, s, D) vectors) of the slices across an axis, `every` so many of them.
 
@@ -30,7 +29,6 @@ def slice_features(
     side = model.preparation.side + 2 * rim
     zoom = side / model.preparation.side
     length = scan.values.shape[2 - axis]
-    fill = float(scan.values.min())
     numbers = np.arange(0, length, every)
     for start in range(0, len(numbers), _SLICES_AT_ONCE):
         progress(start / len(numbers), "looking at slices")
@@ -39,7 +37,9 @@ def slice_features(
         if model.angles:
             views.append(np.where(part + 1 < length, part + 1, np.maximum(part - 1, 0)))
         still = torch.zeros(len(part))
-        slices = [turned(planes(scan, axis, view), still, side, fill, circle=False, zoom=zoom) for view in views]
+        slices = [
+            turned(planes(scan, axis, view), still, side, scan.fill, circle=False, zoom=zoom) for view in views
+        ]
         with torch.inference_mode():
             found = model.network.features(torch.stack(slices, dim=1).to(model.device)).float().cpu()
         yield part, found[:, :, _RIM:-_RIM, _RIM:-_RIM].permute(0, 2, 3, 1).numpy()

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-_FRACTION = 0.35
-"""Where between the levels of background and object the threshold lies: nearer to the former, since a slice that
-shows little of the object is told less surely."""
+_FRACTION = 0.15
+"""Where between the levels of background and object the threshold lies: near the former, since a slice that shows
+little of the object, as its tips do, is told much less surely."""
+_STRAYS, _FRACTION_AT_MOST = 4.0, 0.5
+"""The threshold is at least this many deviations of the background above its level, but at most half way up."""
 _BACKGROUND_AT_MOST = 0.5
 """Where between floor and object the lower class lies at most to be background; a higher one is object, seen less
 clearly."""
 _LEAST_STEP = 0.2
 """Between the levels of object and background; less is no difference."""
-_GAP, _SECOND = 0.1, 0.25
-"""Share of an axis that a gap in an object may have; share of the longest run from which another one counts."""
+_GAP, _GAP_OF_RUNS, _SECOND = 0.1, 0.5, 0.25
+"""Share of an axis that a gap in an object may have, and share of the shorter of the runs beside it; share of the
+longest run from which another one counts."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,20 @@ def longest_run(values: np.ndarray, floor: float, fraction: float = _FRACTION) -
     otherwise there is none, and None is returned.
     """
     smooth = ndimage.median_filter(values, max(1, min(5, 2 * (len(values) // 2) - 1)), mode="nearest")
-    low, high = _levels(smooth)
+    low, high, stray = _levels(smooth)
     if high - max(low, floor) < _LEAST_STEP:
         if high - floor < _LEAST_STEP:
             return None
         mean = float(smooth.mean())
         return Run(-0.5, len(values) - 0.5, floor, mean, floor, whole=True)
     if low > floor + _BACKGROUND_AT_MOST * (high - floor):
-        low = floor
-    threshold = low + fraction * (high - low)
-    above = smooth > threshold
-    above = ndimage.binary_closing(above, np.ones(1 + 2 * round(_GAP * len(values) / 2)), border_value=0) | above
-    labels, count = ndimage.label(above)
-    spans = [np.flatnonzero(labels == number)[[0, -1]] for number in range(1, count + 1)]
+        low, stray = floor, 0.0
+    strayed = min(_STRAYS * stray, _FRACTION_AT_MOST * (high - low))
+    threshold = low + max(fraction * (high - low), strayed)
+    spans = _without_gaps(smooth > threshold)
+    above = np.zeros(len(values), bool)
+    for first, last in spans:
+        above[first : last + 1] = True
     lengths = [last - first + 1 for first, last in spans]
     best = int(np.argmax(lengths))
     first, last = spans[best]
@@ -79,16 +83,34 @@ def longest_run(values: np.ndarray, floor: float, fraction: float = _FRACTION) -
     )
 
 
-def _levels(values: np.ndarray) -> tuple[float, float]:
-    """The medians of the two classes that differ most between and least within (Otsu 1979)."""
+def _without_gaps(above: np.ndarray) -> list[tuple[int, int]]:
+    """(first, last) of each run, those that only a gap parts taken together."""
+    labels, count = ndimage.label(above)
+    spans = [tuple(int(n) for n in np.flatnonzero(labels == number)[[0, -1]]) for number in range(1, count + 1)]
+    at = 1
+    while at < len(spans):
+        (first, left), (right, last) = spans[at - 1 : at + 1]
+        shorter = min(left - first, last - right) + 1
+        if right - left - 1 <= max(_GAP * len(above), _GAP_OF_RUNS * shorter):
+            spans[at - 1 : at + 1] = [(first, last)]
+            at = max(1, at - 1)
+        else:
+            at += 1
+    return spans
+
+
+def _levels(values: np.ndarray) -> tuple[float, float, float]:
+    """The medians of the two classes that differ most between and least within (Otsu 1979), and how far values of
+    the lower one stray from its median (1.4826 times their median distance from it)."""
     ordered = np.sort(values)
     if len(ordered) < 2:
-        return float(ordered[0]), float(ordered[0])
+        return float(ordered[0]), float(ordered[0]), 0.0
     count = np.arange(1, len(ordered))
     sums = np.cumsum(ordered)[:-1]
     lower, upper = sums / count, (ordered.sum() - sums) / (len(ordered) - count)
     best = int(np.argmax(count * (len(ordered) - count) * (upper - lower) ** 2)) + 1
-    return float(np.median(ordered[:best])), float(np.median(ordered[best:]))
+    low = float(np.median(ordered[:best]))
+    return low, float(np.median(ordered[best:])), 1.4826 * float(np.median(np.abs(ordered[:best] - low)))
 
 
 def _crossing(values: np.ndarray, place: int, step: int, threshold: float) -> float:

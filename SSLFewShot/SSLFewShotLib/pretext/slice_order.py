@@ -52,7 +52,8 @@ def chance_displacement(count: int) -> float:
 class SliceOrder(SliceTask):
     """Rank a batch of slices of one scan by their place along an axis.
 
-    batch_size: slices of a batch. axes: the slicing axes that batches are drawn from, letters of "LPS".
+    batch_size: slices of a row, all of one scan. rows: how many such rows, of scans drawn at random, a step learns
+    from; the paper's is 1. axes: the slicing axes that rows are drawn from, letters of "LPS".
     positions: "normal" (mean in the middle of the axis, deviation a fifth of its length: the paper's, away from
     the empty ends) or "uniform". network: "small" or "resnet50" (the paper's); side: pixels of a slice.
     """
@@ -72,6 +73,7 @@ class SliceOrder(SliceTask):
         side: int = 96,
         margin: float = 0.1,
         positions: str = "normal",
+        rows: int = 1,
     ):
         if batch_size < 2:
             raise InputError(f"batch size {batch_size}: at least 2 slices can be put in order")
@@ -79,30 +81,40 @@ class SliceOrder(SliceTask):
             raise InputError(f"positions '{positions}': one of {', '.join(POSITIONS)} was expected")
         if not 0 < margin < np.inf:
             raise InputError(f"margin {margin}: a number above 0 was expected")
+        if rows < 1:
+            raise InputError(f"{rows} rows: at least one was expected")
         super().__init__(intensity, batch_size, axes, side, network, inputs=1, outputs=1)
         self.margin = margin
         self.positions = positions
+        self.rows = rows
         self.chance = chance_displacement(batch_size)
 
     def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:
-        """slices: (N, 1, side, side) of one scan, changed a little; order: (N,) their numbers.
+        """slices: (N, 1, side, side), changed a little, row after row; order: (N,) their numbers; row: (N,) whose.
 
-        N is the batch size, or the number of slices where the scan has fewer.
+        A row has as many slices as the batch size, or all that its scan has along the axis.
         """
+        slices, order, row = [], [], []
+        for number in range(self.rows):
+            seen, numbers = self._row(volumes, rng)
+            slices.append(seen)
+            order.append(numbers)
+            row.append(np.full(len(numbers), number))
+        return {
+            "slices": torch.cat(slices)[:, None].to(volumes.device),
+            "order": torch.as_tensor(np.concatenate(order), device=volumes.device),
+            "row": torch.as_tensor(np.concatenate(row), device=volumes.device),
+        }
+
+    def _row(self, volumes: ScanBatch, rng: np.random.Generator) -> tuple[torch.Tensor, np.ndarray]:
         scan = volumes.scans[int(rng.integers(len(volumes)))]
         axis = self.axes[int(rng.integers(len(self.axes)))]
         numbers = self.draw(scan.values.shape[2 - axis], rng)
         found = planes(scan, axis, numbers)
         angles = torch.as_tensor(rng.uniform(-_TURN, _TURN, len(numbers)), dtype=torch.float32)
         shifts = torch.as_tensor(rng.normal(0, _SHIFT, (len(numbers), 2)), dtype=torch.float32)
-        slices = turned(
-            found, angles, self.preparation.side, float(scan.values.min()), shifts, zoom=_ZOOM ** rng.uniform()
-        )
-        slices = slices + _NOISE * torch.as_tensor(rng.normal(size=slices.shape), dtype=torch.float32)
-        return {
-            "slices": slices[:, None].to(volumes.device),
-            "order": torch.as_tensor(numbers, device=volumes.device),
-        }
+        slices = turned(found, angles, self.preparation.side, scan.fill, shifts, zoom=_ZOOM ** rng.uniform())
+        return slices + _NOISE * torch.as_tensor(rng.normal(size=slices.shape), dtype=torch.float32), numbers
 
     def draw(self, length: int, rng: np.random.Generator) -> np.ndarray:
         """(N,) different slice numbers of an axis of `length` slices."""
@@ -115,10 +127,14 @@ class SliceOrder(SliceTask):
         return rng.choice(places, self.batch_size, replace=False, p=weights / weights.sum())
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The ranking loss; metric: the mean displacement."""
+        """The ranking loss; metric: the mean displacement; of each row, and their mean."""
         scores = self.network(batch["slices"])[:, 0].float()
-        displacement = mean_displacement(scores.detach(), batch["order"])
-        return order_loss(scores, batch["order"], self.margin), {self.control_metric: displacement}
+        losses, displacements = [], []
+        for number in range(self.rows):
+            here = batch["row"] == number
+            losses.append(order_loss(scores[here], batch["order"][here], self.margin))
+            displacements.append(mean_displacement(scores.detach()[here], batch["order"][here]))
+        return torch.stack(losses).mean(), {self.control_metric: torch.stack(displacements).mean()}
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "margin": self.margin, "positions": self.positions}
+        return {**super().settings(), "margin": self.margin, "positions": self.positions, "rows": self.rows}

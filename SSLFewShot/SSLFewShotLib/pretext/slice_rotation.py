@@ -25,7 +25,7 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.slices import planes, turned
 
 ANGLES = (-90.0, -60.0, -30.0, 0.0, 30.0, 60.0, 90.0)
-_COMMON_TURN, _ZOOM, _NOISE, _CONTRAST = 12.0, 1.8, 0.05, 0.1
+_COMMON_TURN, _ZOOM, _ASIDE, _NOISE, _CONTRAST = 12.0, 1.8, 3.0, 0.05, 0.1
 
 
 class SliceRotation(SliceTask):
@@ -72,9 +72,10 @@ class SliceRotation(SliceTask):
             found = planes(scan, axis, np.array([first, neighbour(first, length, self.reach, rng)]))
             common = rng.uniform(-_COMMON_TURN, _COMMON_TURN)
             angles = torch.tensor([common, common + self.angles[angle]], dtype=torch.float32)
-            shifts = torch.as_tensor(rng.uniform(-1, 1, (2, 2)), dtype=torch.float32)
-            zoom, fill = _ZOOM ** rng.uniform(), float(scan.values.min())
-            pair = turned(found, angles, self.preparation.side, fill, shifts, zoom=zoom)
+            aside = rng.normal(0, _ASIDE, 2)
+            shifts = torch.as_tensor(aside + rng.uniform(-1, 1, (2, 2)), dtype=torch.float32)
+            zoom = _ZOOM ** rng.uniform()
+            pair = turned(found, angles, self.preparation.side, scan.fill, shifts, zoom=zoom)
             contrast = np.exp(rng.normal(0, _CONTRAST))
             noise = torch.as_tensor(rng.normal(0, _NOISE, pair.shape), dtype=torch.float32)
             pairs.append(pair * contrast + noise)

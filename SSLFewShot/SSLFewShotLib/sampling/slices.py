@@ -12,6 +12,7 @@ from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress
 from SSLFewShotLib.sampling.extent import Extent
+from SSLFewShotLib.sampling.foreground import without_background
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import Preparation, PreparedScan
 
@@ -26,10 +27,18 @@ AXES = "LPS"
 
 
 @dataclass(frozen=True)
+class SliceScan(PreparedScan):
+    """A prepared scan without its background. fill: the value of what was taken out and of all beyond the scan."""
+
+    fill: float = 0.0
+
+
+@dataclass(frozen=True)
 class SlicePreparation(Preparation):
     """A scan on a grid along L, P and S of cubic voxels, of which `side` make its longest side.
 
     Sizes are relative to the scan, as in the paper: a tomogram of a tenth of a millimetre and a patient alike.
+    What an axis shows from end to end is taken out (`sampling.foreground`).
     """
 
     extent: Extent = field(default_factory=lambda: Extent("normalised", 1.0))
@@ -37,12 +46,15 @@ class SlicePreparation(Preparation):
     step: float = 1.0
     side: int = 96
 
-    def __call__(self, volume: Volume, progress: Progress = ignore_progress) -> PreparedScan:
-        """Resample and normalise, as `Preparation` does with a length in millimetres."""
+    def __call__(self, volume: Volume, progress: Progress = ignore_progress) -> SliceScan:
+        """Resample and normalise, as `Preparation` does with a length in millimetres, and clear the background."""
         corners = volume.corners()
         longest = float((corners.max(axis=0) - corners.min(axis=0)).max())
         if longest < _LONGEST:
-            return Preparation(Extent("mm", longest), self.intensity, 1 / self.side)(volume, progress)
+            scan = Preparation(Extent("mm", longest), self.intensity, 1 / self.side)(volume, progress)
+            values, fill = without_background(scan.values)
+            parts = {**vars(scan), "values": values}
+            return SliceScan(**parts, fill=float(values.min()) if fill is None else fill)
         # A specimen whose file gives micrometres for millimetres.
         shrink = 0.1 * _LONGEST / longest
         small = Volume(volume.array, np.diag([shrink] * 3 + [1.0]) @ volume.ijkToLps, volume.name, volume.modality)
