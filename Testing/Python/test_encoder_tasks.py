@@ -275,9 +275,23 @@ def test_every_task_trains_all_of_either_encoder(method, network, scans, rng):
 
 
 def test_the_networks_are_as_large_as_in_the_papers_unless_told_otherwise():
-    assert make_task("rpl", MM, CT).architecture_settings() == {"inputs": 1, "features": 16, "levels": 4}
-    dense = make_task("rpl", MM, CT, options={"network": "dense"}).architecture_settings()
+    assert make_task("rotation", MM, CT).architecture_settings() == {"inputs": 1, "features": 16, "levels": 4}
+    dense = make_task("rotation", MM, CT, options={"network": "dense"}).architecture_settings()
     assert dense == {"inputs": 1, "growth": 16, "layers": [2, 2, 4, 8]}
+    assert small("rpl", network="dense", levels=2, side=8).architecture_settings()["layers"] == [2, 2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("network", ["analysis", "dense"])
+def test_no_weight_of_an_encoder_is_left_untrained_by_patches_that_are_too_small_for_it(
+    method, network, scans, rng
+):
+    task = small(method, network=network)
+    loss, _ = task.loss(task.sample(scans, rng))
+    loss.backward()
+    for part in task.encoder.modules():
+        if isinstance(part, torch.nn.Conv3d):
+            assert (part.weight.grad.abs().amax(dim=(0, 1)) > 0).all()
 
 
 def test_chance_is_what_guessing_gives():
@@ -290,8 +304,9 @@ def test_chance_is_what_guessing_gives():
     [
         ({"network": "resnet50"}, "network 'resnet50': one of analysis, dense was expected for rpl"),
         ({"features": 0}, "features 0: 1 to 256 were expected"),
-        ({"side": 20}, "side 20: a multiple of 16 voxels was expected"),
-        ({"side": 0}, "side 0: a multiple of 16 voxels was expected"),
+        ({"side": 20}, "side 20: a multiple of 8 voxels was expected"),
+        ({"side": 16, "levels": 5}, "levels 5: 1 to 4 were expected"),
+        ({"side": 0}, "side 0: a multiple of 8 voxels was expected"),
         ({"spacing": 0.0}, "spacing 0.0 mm: 0.05 to 50 were expected"),
         ({"jitter": -1}, "jitter -1: 0 to 64 voxels were expected"),
     ],

@@ -6,7 +6,7 @@ import argparse
 
 from SSLFewShotLib.cli.shared_arguments import names_in
 
-_NAMES = ("pair", "spacing", "jitter", "permutations", "puzzles", "code", "margin")
+_NAMES = ("pair", "levels", "spacing", "jitter", "permutations", "puzzles", "code", "margin")
 
 
 def add_encoder_options(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,12 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
         type=names_in,
         metavar="NAME,NAME",
         help="sides: the left and the right segment (default: the only two whose names differ in left and right)",
+    )
+    group.add_argument(
+        "--levels",
+        type=int,
+        metavar="N",
+        help="halvings of the resolution (papers 4; cpc, rpl and jigsaw: default 3)",
     )
     group.add_argument(
         "--spacing",

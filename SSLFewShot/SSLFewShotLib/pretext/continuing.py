@@ -18,7 +18,7 @@ from SSLFewShotLib.pretext.task import PretextTask
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 
-_KEPT_OPTIONS = ("network", "features", "crop", "window")
+_KEPT_OPTIONS = ("network", "features", "levels", "crop", "window")
 """Options of the model that hold on where they are not given anew."""
 
 

@@ -71,7 +71,8 @@ def _mirrored(place: int, count: int) -> int:
 class Cpc(EncoderTask):
     """Predict the codes of the patches of the lower layers of a grid.
 
-    code: numbers of a code (paper 1024). Other settings as of `EncoderTask` and `PatchLocation`.
+    levels: 3, see `patch_location`. code: numbers of a code (paper 1024). Other settings as of `EncoderTask` and
+    `PatchLocation`.
     """
 
     name = "cpc"
@@ -84,6 +85,7 @@ class Cpc(EncoderTask):
         batch_size: int = 2,
         network: str = "analysis",
         features: int | None = None,
+        levels: int = 3,
         side: int = 16,
         spacing: float | None = None,
         jitter: int = 1,
@@ -91,7 +93,7 @@ class Cpc(EncoderTask):
     ):
         if not 1 <= code <= 4096:
             raise InputError(f"code {code}: 1 to 4096 numbers were expected")
-        super().__init__(extent, intensity, batch_size, network, features, spacing, side)
+        super().__init__(extent, intensity, batch_size, network, features, levels, spacing, side)
         self.jitter = checked_jitter(jitter)
         self.code = code
         self.layers = PER_SIDE - SEEN

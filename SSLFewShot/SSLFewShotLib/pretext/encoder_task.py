@@ -18,16 +18,16 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import Preparation
 
 _NETWORKS = {"analysis": ("AnalysisEncoder", "features"), "dense": ("DenselyConnectedEncoder", "growth")}
-ENCODER_NETWORKS = tuple(_NETWORKS)
+_DENSE_LAYERS = (2, 2, 4, 8)
 
 
 class EncoderTask(PretextTask):
     """A task whose model is an encoder, under the branch "encoder".
 
     network: "analysis" (the analysis path of a 3D U-Net) or "dense" (the densely connected one). features: its
-    feature maps, None for those of the papers (16 in the first level, or 16 that each layer adds). spacing: mm
-    between voxels, None for a thirtieth of a unit. side: voxels of a cube that the encoder sees, None for a
-    task that sees no cubes.
+    feature maps, None for those of the papers (16 in the first level, or 16 that each layer adds). levels: how
+    often it halves the resolution, the papers 4 times. spacing: mm between voxels, None for a thirtieth of a
+    unit. side: voxels of a cube that the encoder sees, None for a task that sees no cubes.
     """
 
     higher_is_better = True
@@ -41,6 +41,7 @@ class EncoderTask(PretextTask):
         batch_size: int,
         network: str,
         features: int | None,
+        levels: int,
         spacing: float | None,
         side: int | None = None,
     ):
@@ -50,7 +51,11 @@ class EncoderTask(PretextTask):
             raise InputError(f"features {features}: 1 to 256 were expected")
         self.kind = network
         self.architecture, size = _NETWORKS[network]
-        self.encoder = make_encoder(self.architecture, {} if features is None else {size: features})
+        if not 1 <= levels <= len(_DENSE_LAYERS):
+            raise InputError(f"levels {levels}: 1 to {len(_DENSE_LAYERS)} were expected")
+        depth = {"levels": levels} if network == "analysis" else {"layers": _DENSE_LAYERS[:levels]}
+        self.encoder = make_encoder(self.architecture, depth if features is None else {**depth, size: features})
+        self.levels = levels
         self.features = self.encoder.settings[size]
         if side is not None and (side < 1 or side % self.encoder.multiple):
             raise InputError(
@@ -72,7 +77,13 @@ class EncoderTask(PretextTask):
 
     def settings(self) -> dict[str, Any]:
         cube = {} if self.side is None else {"side": self.side, "patch_side": self.side * self.preparation.step}
-        return {"network": self.kind, "features": self.features, **cube, "batch_size": self.batch_size}
+        return {
+            "network": self.kind,
+            "features": self.features,
+            "levels": self.levels,
+            **cube,
+            "batch_size": self.batch_size,
+        }
 
     def code_layer(self, length: int) -> nn.Module:
         """(N, C, …) maps of the encoder's bottom, for cubes of `side` voxels, to (N, length) codes."""

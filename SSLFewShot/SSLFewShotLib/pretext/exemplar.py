@@ -58,6 +58,7 @@ class Exemplar(EncoderTask):
         batch_size: int = 8,
         network: str = "analysis",
         features: int | None = None,
+        levels: int = 4,
         side: int = 32,
         spacing: float | None = None,
         margin: float = MARGIN,
@@ -67,7 +68,7 @@ class Exemplar(EncoderTask):
             raise InputError(f"batch size {batch_size}: at least 2 cubes were expected, to tell them apart")
         if not 0 < margin <= 4 or not 1 <= code <= 4096:
             raise InputError(f"margin {margin}, code {code}: above 0 up to 4, and 1 to 4096 were expected")
-        super().__init__(extent, intensity, batch_size, network, features, spacing, side)
+        super().__init__(extent, intensity, batch_size, network, features, levels, spacing, side)
         self.margin = margin
         self.code = code
         self.head = self.code_layer(code)

@@ -56,8 +56,8 @@ def distant_permutations(count: int) -> np.ndarray:
 class Jigsaw(EncoderTask):
     """Say which permutation the patches of a grid were put in.
 
-    permutations: how many there are (paper 100); puzzles: made of each grid of patches (paper 1). Other settings
-    as of `EncoderTask` and `PatchLocation`.
+    levels: 3, see `patch_location`. permutations: how many there are (paper 100); puzzles: made of each grid of
+    patches (paper 1). Other settings as of `EncoderTask` and `PatchLocation`.
     """
 
     name = "jigsaw"
@@ -70,6 +70,7 @@ class Jigsaw(EncoderTask):
         batch_size: int = 2,
         network: str = "analysis",
         features: int | None = None,
+        levels: int = 3,
         side: int = 16,
         spacing: float | None = None,
         jitter: int = 3,
@@ -80,7 +81,7 @@ class Jigsaw(EncoderTask):
             raise InputError(
                 f"permutations {permutations}, puzzles {puzzles}: 2 to {MOST} and 1 to 1000 were expected"
             )
-        super().__init__(extent, intensity, batch_size, network, features, spacing, side)
+        super().__init__(extent, intensity, batch_size, network, features, levels, spacing, side)
         self.jitter = checked_jitter(jitter)
         self.puzzles = puzzles
         self.permutations = torch.tensor(distant_permutations(permutations))

@@ -2,7 +2,9 @@
 
 Relative 3D patch location (Taleb et al. 2020, section 3.2, after Doersch, Gupta and Efros 2015). Numbers are
 those of the authors' code: a grid of 3 × 3 × 3 patches, a jitter of 3 voxels; the patch in the middle against
-one of the others, by cross-entropy. The patches of the grid do not touch, and each has its own contrast.
+one of the others, by cross-entropy. Three halvings of the resolution instead of four: of patches of 16 voxels
+four leave a single one, of whose convolutions only the middle would be trained. The patches of the grid do not
+touch, and each has its own contrast.
 """
 
 from __future__ import annotations
@@ -43,11 +45,12 @@ class PatchLocation(EncoderTask):
         batch_size: int = 16,
         network: str = "analysis",
         features: int | None = None,
+        levels: int = 3,
         side: int = 16,
         spacing: float | None = None,
         jitter: int = 3,
     ):
-        super().__init__(extent, intensity, batch_size, network, features, spacing, side)
+        super().__init__(extent, intensity, batch_size, network, features, levels, spacing, side)
         self.jitter = checked_jitter(jitter)
         self.head = nn.ModuleDict(
             {

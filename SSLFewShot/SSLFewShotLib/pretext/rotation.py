@@ -50,10 +50,11 @@ class Rotation(EncoderTask):
         batch_size: int = 8,
         network: str = "analysis",
         features: int | None = None,
+        levels: int = 4,
         side: int = 32,
         spacing: float | None = None,
     ):
-        super().__init__(extent, intensity, batch_size, network, features, spacing, side)
+        super().__init__(extent, intensity, batch_size, network, features, levels, spacing, side)
         self.head = nn.Sequential(self.code_layer(_HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, len(TURNS)))
 
     def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:

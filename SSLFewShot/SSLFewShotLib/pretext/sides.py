@@ -75,6 +75,7 @@ class Sides(EncoderTask):
         batch_size: int = 8,
         network: str = "analysis",
         features: int | None = None,
+        levels: int = 4,
         spacing: float | None = None,
         pair: Sequence[str] | None = None,
         margin: float = MARGIN,
@@ -82,7 +83,7 @@ class Sides(EncoderTask):
     ):
         if not 0 < margin < math.inf or not 1 <= code <= 4096:
             raise InputError(f"margin {margin}, code {code}: a number above 0, and 1 to 4096 were expected")
-        super().__init__(extent, intensity, batch_size, network, features, spacing)
+        super().__init__(extent, intensity, batch_size, network, features, levels, spacing)
         self.given = None if pair is None else list(pair)
         self.margin, self.code = margin, code
         self.head = nn.Linear(self.encoder.widths[-1], code)
