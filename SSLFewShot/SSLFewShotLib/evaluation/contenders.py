@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.descriptors.loading import TRAINING_FREE, joined_names, load_descriptor
 from SSLFewShotLib.errors import InputError, InputWarning
+from SSLFewShotLib.evaluation.contender import Contender, Supports
+from SSLFewShotLib.evaluation.tuning_contender import FineTuneContender, tuned_contender
 from SSLFewShotLib.imaging.labelmap import LabelMap
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
@@ -31,39 +32,6 @@ from SSLFewShotLib.segmentation.prototype import PrototypeSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 from SSLFewShotLib.segmentation.support_prototypes import PlacedPrototypes
 from SSLFewShotLib.segmentation.support_vectors import SupportVectors
-
-Supports = tuple[str, ...]
-
-
-class Contender(ABC):
-    """A method and, when it needs one, the name of its model ("" otherwise)."""
-
-    method: str
-    model: str = ""
-    fitted: dict[Supports, Segmenter]
-
-    @property
-    def title(self) -> str:
-        """What messages and reports call it: "knn heatmap-head-neck-ct", "box"."""
-        return f"{self.method} {self.model}".strip()
-
-    @abstractmethod
-    def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
-        """Fit one segmenter to each support set; those of an earlier call are forgotten."""
-
-    @abstractmethod
-    def predict(
-        self, supports: Supports, volume: Volume, progress: Progress = ignore_progress
-    ) -> tuple[LabelMap, dict[str, float]]:
-        """Label a scan from one of the sets.
-
-        Returns the labels, and measured numbers: seconds that a fitted segmenter takes, as if no other set had
-        been there; recall of its neighbour search, where there is one.
-        """
-
-    @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """What a report says of it: descriptor, checksum, settings, and the data that it was pretrained on."""
 
 
 class BoxContender(Contender):
@@ -210,8 +178,8 @@ def make_contenders(
 ) -> list[Contender]:
     """One contender for each method, and of those with models one for each model that they can use.
 
-    methods: "knn", "aligned", "prototype", "box". models: names or folders, or "gvdiff", "mind", "xavier".
-    like: a scan of the kind to be labelled. settings: keyword arguments of the segmenters with models.
+    methods: "knn", "aligned", "prototype", "finetune", "box". models: names or folders, or "gvdiff", "mind",
+    "xavier". like: a scan of the kind to be labelled. settings: keyword arguments of the segmenters with models.
 
     Warns (InputWarning) of a model made for another modality. Raises InputError for an unknown method or model,
     for knn without a model, and for models of one name.
@@ -220,6 +188,9 @@ def make_contenders(
     for method in dict.fromkeys(methods):
         if method == "box":
             contenders.append(BoxContender())
+        elif method == FineTuneContender.method:
+            names, place = dict.fromkeys(models or [""]), choose_device(device)
+            contenders += [tuned_contender(name, like, place, settings or {}) for name in names]
         elif method in _WITH_MODEL:
             if not models:
                 raise InputError(f"{method}: a model is needed; name one, or for knn gvdiff, mind or xavier")
@@ -231,7 +202,7 @@ def make_contenders(
                     f"{method}: none of the models {', '.join(models)} is a dense one, which it needs"
                 )
         else:
-            raise InputError(f"method '{method}': knn, aligned, prototype or box was expected")
+            raise InputError(f"method '{method}': knn, aligned, prototype, finetune or box was expected")
     names = [contender.title for contender in contenders]
     for name in names:
         if names.count(name) > 1:

@@ -44,10 +44,12 @@ def contest(
         return
     wanted = [s for s in fold.support_sets if any(s in sets for sets in todo.values())]
     sets = {supports: SupportSet([pairs[identity] for identity in supports]) for supports in wanted}
-    contender.fit(sets, portion(progress, 0.0, 0.1))
+    share = contender.share_of_fitting
+    contender.fit(sets, portion(progress, 0.0, share))
     marked = {supports: {segment.name for segment in support.segments} for supports, support in sets.items()}
     for number, (query, chosen) in enumerate(todo.items()):
-        report = portion(progress, 0.1 + 0.9 * number / len(todo), 0.1 + 0.9 * (number + 1) / len(todo))
+        start, end = (share + (1 - share) * n / len(todo) for n in (number, number + 1))
+        report = portion(progress, start, end)
         scan: tuple[Volume, LabelMap] | Exception
         try:
             scan = read_case(cases[query])

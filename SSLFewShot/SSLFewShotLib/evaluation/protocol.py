@@ -47,9 +47,10 @@ def evaluate(
     supports, queries, shots, repeats, two_fold: who labels whom, see `shots.plan_folds` and `shots.cyclic_sets`.
     output: gets results.csv (a row for each structure of each scan labelled from each support set: Dice, NSD at
         2 mm, HD95 in mm, seconds), evaluation.json (all settings), and the report of `report.write_report`.
-    methods: "knn" (with each of `models`) and "box", the support's masks after alignment of the bodies' boxes.
+    methods: "knn", "aligned", "prototype" and "finetune" (with each of `models`), and "box", the support's masks
+        after alignment of the bodies' boxes.
     models: names in the store or folders, "gvdiff", "mind" or "xavier".
-    settings: keyword arguments of `KnnSegmenter`.
+    settings: keyword arguments of the segmenters.
     save_segmentations: keep each result, segmentations/<method and model>/<k>_<first support>/<query>.seg.nrrd.
     overwrite: replace an evaluation in `output`. Otherwise one with the same settings is taken up where it
         was left, and methods and models can be added to it.
