@@ -7,8 +7,8 @@ from pathlib import Path
 
 from SSLFewShotLib.cli import crop, localise
 from SSLFewShotLib.cli.encoder_arguments import add_encoder_options
-from SSLFewShotLib.cli.knn_arguments import add_knn_settings
-from SSLFewShotLib.cli.prototype_arguments import add_alpnet_options, add_prototype_settings
+from SSLFewShotLib.cli.prototype_arguments import add_alpnet_options
+from SSLFewShotLib.cli.segmenter_arguments import add_segmenter_settings
 from SSLFewShotLib.cli.shared_arguments import (
     EXIT_CODES,
     MODELS,
@@ -29,7 +29,6 @@ from SSLFewShotLib.cli.shared_arguments import (
     path_in,
 )
 from SSLFewShotLib.cli.slice_arguments import add_slice_options
-from SSLFewShotLib.cli.tuning_arguments import add_tuning_settings
 from SSLFewShotLib.version import __version__
 
 PRETRAINING = (
@@ -107,9 +106,7 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         help="have the scans segmented by the workers of this Dask cluster, such as tcp://HOST:8786, which must "
         "share the disk with scans and DIR (needs `pip install 'sslfewshot[cluster]'`)",
     )
-    add_knn_settings(parser)
-    add_prototype_settings(parser)
-    add_tuning_settings(parser, keep=True)
+    add_segmenter_settings(parser, keep=True)
     add_overwrite(parser)
     add_device(parser)
     add_worker(parser)
@@ -270,9 +267,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--label-suffix", metavar="TEXT", help="what labels' names end in instead of the rule below, such as _gt"
     )
     add_seed(parser)
-    add_knn_settings(parser)
-    add_prototype_settings(parser)
-    add_tuning_settings(parser)
+    add_segmenter_settings(parser)
     add_overwrite(parser)
     add_device(parser)
     add_worker(parser)

@@ -11,11 +11,10 @@ from typing import Any
 from SSLFewShotLib.cli import remote
 from SSLFewShotLib.cli.crop import crop as crop
 from SSLFewShotLib.cli.encoder_arguments import encoder_options
-from SSLFewShotLib.cli.knn_arguments import knn_settings
 from SSLFewShotLib.cli.localise import localise as localise
-from SSLFewShotLib.cli.prototype_arguments import alpnet_options, prototype_settings
+from SSLFewShotLib.cli.prototype_arguments import alpnet_options
+from SSLFewShotLib.cli.segmenter_arguments import segmenter_settings
 from SSLFewShotLib.cli.slice_arguments import slice_options
-from SSLFewShotLib.cli.tuning_arguments import tuning_settings
 from SSLFewShotLib.progress import Progress
 
 
@@ -48,7 +47,7 @@ def _segmented(arguments: argparse.Namespace, progress: Progress) -> dict[str, A
         device=arguments.device,
         overwrite=arguments.overwrite,
         segment_names=arguments.segments,
-        settings=knn_settings(arguments) | prototype_settings(arguments) | tuning_settings(arguments),
+        settings=segmenter_settings(arguments),
         crop=arguments.crop,
         resume=arguments.resume,
     )
@@ -156,7 +155,7 @@ def _evaluated(arguments: argparse.Namespace, progress: Progress) -> Path:
         two_fold=arguments.two_fold,
         device=arguments.device,
         seed=arguments.seed,
-        settings=knn_settings(arguments) | prototype_settings(arguments) | tuning_settings(arguments),
+        settings=segmenter_settings(arguments),
         save_segmentations=arguments.save_segmentations,
         overwrite=arguments.overwrite,
         image_suffix=arguments.image_suffix,

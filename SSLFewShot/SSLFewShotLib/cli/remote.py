@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from SSLFewShotLib.cli.knn_arguments import knn_settings
-from SSLFewShotLib.cli.prototype_arguments import prototype_settings
-from SSLFewShotLib.cli.tuning_arguments import tuning_settings
+from SSLFewShotLib.cli.segmenter_arguments import segmenter_settings
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning, OutputError
 from SSLFewShotLib.progress import Progress
 from SSLFewShotLib.worker.client import WorkerClient, WorkerError
@@ -40,7 +38,7 @@ def segment(arguments: argparse.Namespace, progress: Progress) -> dict[str, Any]
         "device": arguments.device,
         "overwrite": arguments.overwrite,
         "segments": arguments.segments,
-        "settings": knn_settings(arguments) | prototype_settings(arguments) | tuning_settings(arguments),
+        "settings": segmenter_settings(arguments),
         "crop": arguments.crop,
     }
     method = "segment"
@@ -84,7 +82,7 @@ def evaluate(arguments: argparse.Namespace, progress: Progress) -> Path:
         "repeats": arguments.repeats,
         "device": arguments.device,
         "seed": arguments.seed,
-        "settings": knn_settings(arguments) | prototype_settings(arguments) | tuning_settings(arguments),
+        "settings": segmenter_settings(arguments),
         "overwrite": arguments.overwrite,
     }
     rarely = ("two_fold", "save_segmentations", "image_suffix", "label_suffix")

@@ -26,6 +26,7 @@ from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
+from SSLFewShotLib.segmentation.choice import at_speed
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.lattice import Lattice
 from SSLFewShotLib.segmentation.prototype import PrototypeSegmenter
@@ -227,4 +228,5 @@ def _with_model(
         warning = ModelStore.suits(card, modality_of(like))
         if warning:
             warnings.warn(warning, InputWarning, stacklevel=4)
-    return kind(descriptor, given, pretraining, settings)
+    single = {key: value for key, value in settings.items() if key != "speed"}
+    return kind(descriptor, given, pretraining, at_speed(kind.kind, settings.get("speed"), single))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class AlignedSegmenter(Segmenter):
     """
 
     name = "aligned"
+    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0}, "balanced": {}, "best": {}}
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
 from SSLFewShotLib.segmentation.finetune import FineTuneSegmenter
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.prototype import PrototypeSegmenter
-from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.segmenter import SPEEDS, Segmenter
 from SSLFewShotLib.segmentation.tuned import TunedSegmenter
 from SSLFewShotLib.tuning.start import TUNED
 
@@ -34,8 +34,12 @@ _PREFERENCE = ("dense", "alpnet", "heatmap", "reg2d", "doersch")
 _OF_METHOD = {"aligned": ("dense", "alpnet"), "prototype": ("dense", "alpnet"), "finetune": ("dense", "alpnet")}
 """The kinds of model that a method takes by itself, the one that measured better first (README)."""
 _SIZE_TOLERANCE = 1.5
-_WITH_MODEL: dict[str, type[Segmenter]] = {
-    kind.name: kind for kind in (AlignedSegmenter, PrototypeSegmenter, KnnSegmenter)
+_KINDS: dict[str, type[Segmenter]] = {
+    kind.name: kind
+    for kind in (
+        *(AlignedSegmenter, PrototypeSegmenter, KnnSegmenter),
+        *(FineTuneSegmenter, TunedSegmenter, BodyBoxSegmenter),
+    )
 }
 
 
@@ -116,13 +120,15 @@ def make_segmenter(
     like: Volume,
     device: torch.device | str = "cpu",
     store: ModelStore | None = None,
+    speed: str | None = None,
     **settings: Any,
 ) -> Segmenter:
     """Make an unfitted segmenter.
 
     method: one of `METHODS`; model: a name, a folder, several joined with "+", or None; see `chosen`.
     like: the first support's scan; settings: the segmenter's own. Settings that only prototypes, fine-tuning or
-        the nearest neighbours have make "auto" choose those.
+        the nearest neighbours have make "auto" choose those. speed: one of `SPEEDS`, for methods that have them;
+        single settings count more.
 
     Raises InputError for an unknown method, model or setting; warns when the model is for another modality, and
     when fine-tuning finds none that fits.
@@ -131,6 +137,7 @@ def make_segmenter(
     if method == "auto":
         method = _method_with(settings)
     method, model = chosen(method, model, like, store)
+    settings = at_speed(_KINDS[method], speed, settings)
     if method == "box":
         return _made(BodyBoxSegmenter, settings)
     for part in joined_names(model) if model is not None else ():
@@ -149,7 +156,21 @@ def make_segmenter(
             )
         begun = None if model is None else Beginning(*load_model(store.find(model).folder))
         return _made(FineTuneSegmenter, settings, begun, device)
-    return _made(_WITH_MODEL[method], settings, load_descriptor(model, like, device, store))
+    return _made(_KINDS[method], settings, load_descriptor(model, like, device, store))
+
+
+def at_speed(kind: type[Segmenter], speed: str | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a kind of segmenter at one of `SPEEDS`, with those that were given on top of them.
+
+    Raises InputError for an unknown speed; warns where the kind has one speed only.
+    """
+    if speed is None:
+        return settings
+    if speed not in SPEEDS:
+        raise InputError(f"speed '{speed}' is not known; choose one of {', '.join(SPEEDS)}")
+    if not kind.speeds:
+        warnings.warn(f"method {kind.name} has one speed only", InputWarning, stacklevel=3)
+    return {**kind.speeds.get(speed, {}), **settings}
 
 
 def tuned_segmenter(

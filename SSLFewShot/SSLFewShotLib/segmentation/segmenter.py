@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from SSLFewShotLib.imaging.labelmap import LabelMap
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress
 
+SPEEDS = ("fast", "balanced", "best")
+"""How much time a scan may take."""
+
 
 class Segmenter(ABC):
-    """scikit-learn's habit: the constructor takes settings, `fit` takes data, fitted attributes end in "_"."""
+    """scikit-learn's habit: the constructor takes settings, `fit` takes data, fitted attributes end in "_".
+
+    speeds: for each of `SPEEDS` that there is, the settings that measured well for it.
+    """
 
     name: str
+    speeds: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod
     def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> Segmenter:

@@ -1,0 +1,27 @@
+"""The settings of all segmenters, as arguments of `segment` and `evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+
+from SSLFewShotLib.cli.knn_arguments import add_knn_settings, knn_settings
+from SSLFewShotLib.cli.prototype_arguments import add_prototype_settings, prototype_settings
+from SSLFewShotLib.cli.tuning_arguments import add_tuning_settings, tuning_settings
+
+
+def add_segmenter_settings(parser: argparse.ArgumentParser, keep: bool = False) -> None:
+    """Add the arguments that `segmenter_settings` reads; keep: --keep too."""
+    parser.add_argument(
+        "--speed",
+        choices=("fast", "balanced", "best"),
+        help="of aligned: fast takes a third of the time of balanced (default), best three times as much",
+    )
+    add_knn_settings(parser)
+    add_prototype_settings(parser)
+    add_tuning_settings(parser, keep)
+
+
+def segmenter_settings(arguments: argparse.Namespace) -> dict:
+    """The settings of segmenters that were given."""
+    settings = knn_settings(arguments) | prototype_settings(arguments) | tuning_settings(arguments)
+    return settings if arguments.speed is None else settings | {"speed": arguments.speed}
