@@ -50,6 +50,15 @@ def test_at_an_end_that_the_object_reaches_nothing_is_known_of_the_background(rn
     assert found is object_all_over and level is None
 
 
+def test_an_end_where_an_object_goes_back_and_forth_is_not_taken_for_noise(rng):
+    organ = torch.as_tensor(organs(rng, (40, 30, 30)))
+    # The third slice is like the first one, so that changes do not add up.
+    organ[2] = organ[0]
+    organ[1] += torch.as_tensor(3 * organs(rng, (1, 30, 30))[0])
+    found, level = without_background(organ)
+    assert found is organ and level is None
+
+
 def test_one_end_without_the_object_is_enough(medium):
     medium[15:, 10:20, 10:20] = torch.linspace(1, 9, 25)[:, None, None]
     found, level = without_background(medium)

@@ -19,6 +19,8 @@ _LEAST_TOLERANCE, _NOISES = 0.03, 5.0
 """By how much a pixel that is alike differs at most: of normalised values, and in deviations of the noise."""
 _DRIFT = 1.2
 """Noise is no stronger between slices that lie apart than between neighbours; an object's changes add up."""
+_SMOOTH = 0.5
+"""Correlation of neighbouring pixels above which a difference of slices is anatomy (0.8 or more), not noise."""
 
 
 def without_background(values: torch.Tensor) -> tuple[torch.Tensor, float | None]:
@@ -52,9 +54,11 @@ def _alike(slices: torch.Tensor) -> tuple[torch.Tensor, float] | None:
     first = slices[:count]
     shown = first.median(dim=0).values
     near, far = (_spread(other - first[0]) for other in (first[1], first[-1]))
+    tolerance = max(_LEAST_TOLERANCE, _NOISES * near / np.sqrt(2))
     if far > _DRIFT * near + 0.5 * _LEAST_TOLERANCE:
         return None
-    tolerance = max(_LEAST_TOLERANCE, _NOISES * near / np.sqrt(2))
+    if tolerance > _LEAST_TOLERANCE and _smoothness(first[1] - first[0]) > _SMOOTH:
+        return None
     changed = ((first - shown).abs() > tolerance).float().mean(dim=(1, 2))
     return (shown, tolerance) if bool((changed <= _CHANGED).all()) else None
 
@@ -62,3 +66,11 @@ def _alike(slices: torch.Tensor) -> tuple[torch.Tensor, float] | None:
 def _spread(difference: torch.Tensor) -> float:
     """The deviation of most pixels from none, whatever a few of them do."""
     return 1.4826 * float(difference.abs().median())
+
+
+def _smoothness(difference: torch.Tensor) -> float:
+    """The correlation of a pixel with those beside and below it, whichever is less."""
+    centred = difference - difference.mean()
+    variance = float((centred**2).mean()) or 1.0
+    pairs = (centred[1:] * centred[:-1], centred[:, 1:] * centred[:, :-1])
+    return min(float(pair.mean()) / variance for pair in pairs)
