@@ -41,9 +41,7 @@ class AlignmentSettings:
                 f"spatial weight {self.spatial_weight}, stiffness {self.stiffness}: numbers from 0 up are expected"
             )
         if not 1 <= self.reach <= 8 or self.steps < 0:
-            raise InputError(
-                f"reach {self.reach}, {self.steps} steps: 1 to 8 and at least 0 were expected"
-            )
+            raise InputError(f"reach {self.reach}, {self.steps} steps: 1 to 8 and at least 0 were expected")
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,7 @@ def aligned(
     unit = [F.normalize(field, dim=0) for field in coarse[:2]]
     found = convex_search(*unit, coarse[2][0], settings.reach, portion(progress, 0.2, 0.4))
     begin = F.interpolate(2 * found[None], size=weight.shape, mode="trilinear")[0]
-    found = descended(
-        field, moved, weight, begin, settings.steps, settings.stiffness, portion(progress, 0.4, 1.0)
-    )
+    found = descended(field, moved, weight, begin, settings.steps, settings.stiffness, portion(progress, 0.4, 1.0))
     displacement = np.zeros((3, *target.scan.values.shape), np.float32)
     displacement[(slice(None), *part)] = found.numpy()
     fit = np.full(target.scan.values.shape, -1, np.float32)
