@@ -5,6 +5,7 @@ import slicer
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer import cropping, views
+from SSLFewShotSlicer.bridge import hide_box, show_handles
 from SSLFewShotSlicer.durations import in_words
 from SSLFewShotSlicer.job_display import JobDisplay
 from SSLFewShotSlicer.localising import KINDS, METHODS, LocaliseRequest, localising
@@ -115,6 +116,11 @@ class LocaliseSection(Section):
     def _each(self):
         return self.parameters.localise_each and self.parameters.localise_method == "support"
 
+    def _found_boxes(self):
+        """The boxes that were found last and are still there."""
+        nodes = [slicer.mrmlScene.GetNodeByID(box_id) for one in self.located for box_id in _boxes(one).values()]
+        return [node for node in nodes if node is not None]
+
     def _pairs(self):
         """[(volume, box)] to be cropped."""
         chosen = self.parameters.box
@@ -127,6 +133,8 @@ class LocaliseSection(Section):
         return [(volume, alike.get(volume.GetID()) or chosen) for volume in targets_of(self.parameters)]
 
     def _take(self, job):
+        for box in self._found_boxes():
+            hide_box(box)  # of the last time: it may lie where a new one does
         self.located = job.result
         first = next((one for one in self.located if _boxes(one)), None)
         if first is not None:
@@ -249,6 +257,9 @@ class LocaliseSection(Section):
             return
         self.removeObservers()
         self._observed = box
+        # Of many, only the chosen one has handles.
+        for found in self._found_boxes():
+            show_handles(found, found is box)
         if box is not None:
             self.addObserver(box, slicer.vtkMRMLMarkupsNode.PointModifiedEvent, self._on_box_moved)
 

@@ -104,8 +104,12 @@ def test_each_structure_gets_a_box_of_its_own_and_is_cropped_to(panel, host, cas
         assert ((low <= marked) & (marked <= high)).all(axis=1).mean() > 0.9
         assert np.prod(high - low) < 0.25 * mask.size, "it holds more than the structure"
     assert "New with certainties of Bone " in panel.localise.message.text
+    with_handles = [name for name, box in boxes.items() if box.GetDisplayNode().GetHandlesInteractive()]
+    assert with_handles == ["New Bone box"], "all have handles, which cover each other"
     panel.parameters.box = boxes["New Fat box"]
     host.process(0.1)
+    with_handles = [name for name, box in boxes.items() if box.GetDisplayNode().GetHandlesInteractive()]
+    assert with_handles == ["New Fat box"]
     panel.ui.cropButton.click()
     wait(host, lambda: panel.localise.job.over)
     (cropped,) = [node for node in nodes("vtkMRMLScalarVolumeNode") if node.GetName() == "New cropped"]
@@ -129,6 +133,15 @@ def test_every_scan_is_cropped_to_its_own_box_of_the_chosen_structure(panel, hos
         place = place_in(scan, scans[f"{scan.GetName()} cropped"])
         assert marked["Fat"][place].sum() > 0.9 * marked["Fat"].sum()
         assert marked["Bone"][place].sum() < marked["Bone"].sum()
+
+
+def test_boxes_found_before_are_hidden_when_others_are_found(panel, host, case):
+    first = find_box(panel, host)
+    assert first.GetDisplayNode().GetVisibility() and first.GetDisplayNode().GetHandlesInteractive()
+    panel.parameters.localise_each = True
+    find_box(panel, host)
+    shown = {node.GetName(): node.GetDisplayNode().GetVisibility() for node in nodes("vtkMRMLMarkupsROINode")}
+    assert shown == {"New box": 0, "New Bone box": 1, "New Fat box": 1}
 
 
 def test_only_ticked_structures_get_boxes(panel, host, case):

@@ -17,6 +17,7 @@ Main thread (MRML is touched; short, nothing is computed over all voxels but a c
     conflicting_segments(result, segmentation) -> [names]   to ask the user before "replace"
     show_confidence(confidence, opacity=0.5), hide_confidence(confidence)
     place_box(box, volume_source, name, colour=None) -> Markups ROI node     of a box as the worker gives it
+    show_handles(box, shown), hide_box(box)
     add_volume(class_name, name, array, own_geometry, volume) -> node     in a volume's place, sharing the memory
     provenance_of(report) -> {key: text}   of a report of the worker's, for place_result
     find_node(node_or_id, class_name="vtkMRMLNode") -> node, or NodeGoneError
@@ -47,7 +48,7 @@ Geometry, transforms: see volumes.py (why the worker sees a scan in the world, a
 """
 
 from SSLFewShotSlicer.bridge.added_volumes import add_volume
-from SSLFewShotSlicer.bridge.boxes import place_box
+from SSLFewShotSlicer.bridge.boxes import hide_box, place_box, show_handles
 from SSLFewShotSlicer.bridge.confidence import hide_confidence, show_confidence
 from SSLFewShotSlicer.bridge.errors import (
     BridgeError,
@@ -84,6 +85,7 @@ __all__ = [
     "add_volume",
     "conflicting_segments",
     "find_node",
+    "hide_box",
     "hide_confidence",
     "list_segments",
     "place_box",
@@ -92,6 +94,7 @@ __all__ = [
     "provenance_of",
     "read_result",
     "show_confidence",
+    "show_handles",
     "surfaces_made",
     "take_segments",
     "take_volume",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import slicer
 
-from SSLFewShotSlicer.bridge.nodes import matrix_of_array
+from SSLFewShotSlicer.bridge.nodes import find_node, matrix_of_array
 from SSLFewShotSlicer.bridge.volumes import VolumeSource
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -16,8 +16,8 @@ def place_box(box: dict, source: VolumeSource, name: str, colour: tuple[float, f
     """Add a Markups ROI node of a box of the worker's, {"centre", "size", "axes"} in LPS mm as it saw the scan.
 
     It goes under the scan's transform, and with it when that is changed, unless the transform scales or shears:
-    then it is put where the box is in the world. colour: (r, g, b) in 0..1, None for the application's own.
-    Raises NodeGoneError when the scan is no longer in the scene.
+    then it is put where the box is in the world. colour: (r, g, b) in 0..1 of one of several boxes, which show no
+    names and handles: `show_handles` does. Raises NodeGoneError when the scan is no longer in the scene.
     """
     volume = source.reference.find("vtkMRMLVolumeNode")
     place = np.eye(4)
@@ -38,4 +38,20 @@ def place_box(box: dict, source: VolumeSource, name: str, colour: tuple[float, f
         if colour is not None:
             display.SetColor(*colour)
             display.SetSelectedColor(*colour)
+            display.SetPropertiesLabelVisibility(False)
+            display.SetHandlesInteractive(False)
     return node
+
+
+def show_handles(box, shown: bool) -> None:
+    """Show the handles of a Markups ROI (a node or its ID), or hide them. Raises NodeGoneError."""
+    display = find_node(box, "vtkMRMLMarkupsROINode").GetDisplayNode()
+    if display is not None:
+        display.SetHandlesInteractive(shown)
+
+
+def hide_box(box) -> None:
+    """Hide a Markups ROI (a node or its ID). Raises NodeGoneError."""
+    display = find_node(box, "vtkMRMLMarkupsROINode").GetDisplayNode()
+    if display is not None:
+        display.SetVisibility(False)
