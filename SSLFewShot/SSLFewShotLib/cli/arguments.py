@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from SSLFewShotLib.cli import crop, localise
+from SSLFewShotLib.cli import crop, localise, study
 from SSLFewShotLib.cli.encoder_arguments import add_encoder_options
 from SSLFewShotLib.cli.prototype_arguments import add_alpnet_options
 from SSLFewShotLib.cli.segmenter_arguments import add_segmenter_settings
@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_pretrain(commands)
     _add_models(commands)
     _add_evaluate(commands)
+    study.add_study(commands)
     _add_demo(commands)
     _add_worker_command(commands)
     return parser

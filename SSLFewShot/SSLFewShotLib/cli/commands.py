@@ -15,6 +15,7 @@ from SSLFewShotLib.cli.localise import localise as localise
 from SSLFewShotLib.cli.prototype_arguments import alpnet_options
 from SSLFewShotLib.cli.segmenter_arguments import segmenter_settings
 from SSLFewShotLib.cli.slice_arguments import slice_options
+from SSLFewShotLib.cli.study import study as study
 from SSLFewShotLib.progress import Progress
 
 

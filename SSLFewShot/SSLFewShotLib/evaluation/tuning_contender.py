@@ -38,7 +38,8 @@ class FineTuneContender(Contender):
         """begun: the model, None for random weights; given: what was asked for; settings: of the segmenter."""
         self.begun = begun
         self.given = given
-        self.model = "scratch" if begun is None else begun.card.name
+        random = "scratch" if begun is None else f"{begun.card.name} from scratch"
+        self.model = random if begun is None or settings.get("scratch") else begun.card.name
         self.device = device
         self.settings = dict(settings)
         self._segmenter()
