@@ -73,4 +73,5 @@ def _add(region, voxels):
 
 
 def _megabytes(size):
-    return f"{size / 1e6:.1f}" if size < 1e8 else f"{size / 1e6:.0f}"
+    digits = 3 if size < 1e5 else 1 if size < 1e8 else 0
+    return f"{size / 1e6:.{digits}f}"

@@ -279,7 +279,7 @@ def _certainty_in_words(located):
             scan=located.target_name, percent=100 * located.certainty
         )
     told = [
-        _("{structure} {percent:.0f} %").format(structure=name, percent=100 * certainty)
+        _("{structure} {percent:.0f}\u00a0%").format(structure=name, percent=100 * certainty)
         for name, certainty, _reason in located.segments
         if name in located.boxes
     ]

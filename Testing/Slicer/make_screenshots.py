@@ -115,7 +115,7 @@ def photograph_training(camera, panel):
     panel.parameters.pretrain_folder = str(scans)
     panel.parameters.pretrain_name = "hippocampus"
     panel.parameters.pretrain_method = "reg2d"
-    panel.parameters.pretrain_amount = 10
+    panel.parameters.pretrain_amount = 5
     camera.host.process(0.2)
     panel.ui.startPretrainButton.click()
     camera.wait(

@@ -1,4 +1,4 @@
-"""Run in a real Slicer: its window before and after a real CT is segmented, with what is unsure, and with the box.
+"""Run in a real Slicer: its window before and after a real CT is segmented, with what is unsure, and with boxes.
 
 Slicer --additional-module-paths SSLFewShot --python-script Testing/Slicer/slicer_pictures.py FOLDER
 Needs SSLFEWSHOT_DATA, and the worker's packages or SSLFEWSHOT_WORKER_PYTHON.
@@ -80,6 +80,11 @@ def main(folder):
     wait(lambda: panel.localise.job.over)
     look_at(slicer.mrmlScene.GetNodeByID(done.segmentation_id))
     take(folder, "slicer-box")
+    panel.parameters.localise_each = True
+    panel.ui.localiseButton.click()
+    wait(lambda: panel.localise.job.over)
+    look_at(slicer.mrmlScene.GetNodeByID(done.segmentation_id))
+    take(folder, "slicer-boxes")
 
 
 if __name__ == "__main__":
