@@ -50,7 +50,9 @@ class ConsoleApi:
         """Segment scans from marked ones.
 
         support: [(volume, segmentation)]; targets: [volume].
-        method: "automatic", "aligned" (alignment), "knn" (nearest neighbours) or "prototype" (by an ALPNET model).
+        method: "automatic", "aligned" (alignment), "knn" (nearest neighbours), "prototype" (by an ALPNET model),
+            "finetune" (a network trained on the marked scans; settings={"minutes": 10, "keep": "my-model"}), or
+            "tuned" (such a model that was kept).
         model: a name, None for automatic; segments: names of the structures, None for all; roi: a Markups ROI.
         into: a segmentation that takes the segments (one target only), None for new ones.
         existing: what happens to segments that are there already: "rename", "replace" or "refuse".

@@ -9,6 +9,12 @@ Method = namedtuple("Method", "title help kinds")
 """kinds: of models that it can use, in the order in which the library takes them by itself; None for all, and for
 what needs no training."""
 
+ENCODERS = ("cpc", "rpl", "jigsaw", "rotation", "exemplar", "sides")
+"""Kinds of models that a network is fine-tuned from."""
+
+FINE_TUNING, TUNED = "finetune", "finetune"
+"""The method, and the kind of the models that come of it."""
+
 METHODS = {
     "aligned": Method(
         "Alignment",
@@ -21,13 +27,21 @@ METHODS = {
         ("dense", "alpnet"),
     ),
     "knn": Method("Nearest neighbours", "Compares place by place; takes any model.", None),
+    FINE_TUNING: Method(
+        "Fine-tuning",
+        "Trains a network on the marked scans for the time below, beginning with the model, then segments with it. "
+        "Best with several marked scans.",
+        ("dense", "alpnet", *ENCODERS, TUNED),
+    ),
+    "tuned": Method(
+        "Fine-tuned model",
+        "Segments with a network that was fine-tuned and kept; of the marked scan only the names count.",
+        (TUNED,),
+    ),
 }
 """Methods that the panel offers, beside automatic, where the worker has them."""
 
-ENCODERS = ("cpc", "rpl", "jigsaw", "rotation", "exemplar", "sides")
-"""Kinds of models that a network is fine-tuned from."""
-
-NOT_FOR_VECTORS = ("slice-order", "slice-rotation", *ENCODERS)
+NOT_FOR_VECTORS = ("slice-order", "slice-rotation", *ENCODERS, TUNED)
 """Kinds of models that find where something is, or are to be fine-tuned, and describe no single place."""
 
 UNTRAINED = ("xavier+gvdiff", "gvdiff", "mind")
@@ -47,6 +61,12 @@ class MethodChoice(PanelPart):
         """Show the choices as they are."""
         self._fill()
 
+    def settings(self):
+        """The settings of the chosen method that the panel has."""
+        if self.parameters.method != FINE_TUNING:
+            return {}
+        return {"minutes": float(self.parameters.tuning_minutes)}
+
     def take(self, cards):
         """Offer these models."""
         self._cards = list(cards)
@@ -55,9 +75,19 @@ class MethodChoice(PanelPart):
 
     def ready(self):
         """What is missing for the chosen method, as a sentence; "" when nothing is."""
-        method = METHODS.get(self.parameters.method)
-        if method is None or method.kinds is None or self.parameters.model or not self._cards:
+        name = self.parameters.method
+        method = METHODS.get(name)
+        # Fine-tuning can do without: it begins with random weights then.
+        if (
+            method is None
+            or method.kinds is None
+            or self.parameters.model
+            or not self._cards
+            or name == FINE_TUNING
+        ):
             return ""
+        if name == "tuned":
+            return _("Choose the fine-tuned model first")
         if any(card.get("method") in method.kinds for card in self._cards):
             return ""
         return _("{method} needs a model of the kind {kind}: import one in Models, or learn one first").format(
@@ -79,6 +109,8 @@ class MethodChoice(PanelPart):
         show_entries(self.ui.modelSelector, models, parameters.model)
         self._filling = False
         self.ui.methodHint.text = self._hint()
+        for widget in (self.ui.tuningMinutesLabel, self.ui.tuningMinutesSpin):
+            widget.visible = parameters.method == FINE_TUNING
 
     def _hint(self):
         method = METHODS.get(self.parameters.method)

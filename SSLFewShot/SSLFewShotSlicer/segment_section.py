@@ -98,6 +98,7 @@ class SegmentSection(Section):
                     method=parameters.method,
                     model=parameters.model,
                     device=self.panel.device(),
+                    settings=self.methods.settings(),
                 )
                 if there:
                     self._ask(into, there)
@@ -136,6 +137,7 @@ class SegmentSection(Section):
             parameters.method,
             parameters.model,
             self.panel.device(),
+            self.methods.settings(),
         )
 
     def _already_there(self, into):

@@ -174,7 +174,9 @@ def _read(folder, given, region):
     return region.in_whole(result)
 
 
-def folder_batch(session, supports, request_supports, structures, folder, output, method, model, device):
+def folder_batch(
+    session, supports, request_supports, structures, folder, output, method, model, device, settings=None
+):
     """The steps of a job that segments all scans of a folder on disk; its result is the worker's report."""
 
     def steps(job):
@@ -192,6 +194,7 @@ def folder_batch(session, supports, request_supports, structures, folder, output
                 "model": model or None,
                 "format": "seg.nrrd",
                 "device": device or "auto",
+                "settings": dict(settings or {}),
                 "resume": True,
             },
             lambda fraction, message, remaining: job.report(fraction, job.explain(message), remaining),

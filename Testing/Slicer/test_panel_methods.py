@@ -15,7 +15,8 @@ def test_the_method_is_automatic_until_another_is_chosen_from_the_list(panel, ho
     job = apply(panel, host)
     assert job.state == "done", job.sentence
     offered = [selector.itemText(n) for n in range(selector.count)]
-    assert offered == ["Automatic", "Alignment", "Prototypes (ALPNet)", "Nearest neighbours"]
+    library = ["Alignment", "Prototypes (ALPNet)", "Nearest neighbours", "Fine-tuning", "Fine-tuned model"]
+    assert offered == ["Automatic", *library]
     # A descriptor that is not dense can only be compared.
     assert job.result[0].report["segmenter"]["method"] == "knn"
 
@@ -81,3 +82,35 @@ def test_with_a_dense_model_the_marks_are_carried_by_an_alignment(panel, host, c
     job = apply(panel, host)
     assert job.state == "done", job.sentence
     assert job.result[0].report["segmenter"]["method"] == "aligned"
+
+
+def test_only_fine_tuning_asks_for_how_long(panel, host, case):
+    panel.ui.advancedGroup.collapsed = False
+    methods = panel.ui.methodSelector
+    for method in ("aligned", "finetune", "knn"):
+        methods.currentIndex = methods.findData(method)
+        host.process(0.1)
+        shown = [panel.ui.tuningMinutesLabel.visible, panel.ui.tuningMinutesSpin.visible]
+        assert shown == [method == "finetune"] * 2
+        assert panel.segment.methods.settings() == ({"minutes": 10.0} if method == "finetune" else {})
+    methods.currentIndex = methods.findData("finetune")
+    panel.ui.tuningMinutesSpin.value = 3
+    host.process(0.1)
+    assert panel.parameters.tuning_minutes == 3 and panel.segment.methods.settings() == {"minutes": 3.0}
+
+
+def test_a_fine_tuned_model_has_to_be_chosen_and_one_to_begin_with_need_not(panel, host, case):
+    panel.segment.methods.take([{"name": "mine", "method": "finetune"}, {"name": "d", "method": "dense"}])
+    panel.parameters.method, panel.parameters.model = "tuned", ""
+    host.process(0.1)
+    models = panel.ui.modelSelector
+    assert [models.itemData(n) for n in range(models.count)] == ["", "mine"]
+    assert not panel.ui.applyButton.enabled and panel.ui.applyButton.toolTip == "Choose the fine-tuned model first"
+    panel.parameters.method = "finetune"
+    host.process(0.1)
+    assert panel.ui.applyButton.enabled
+    assert [models.itemData(n) for n in range(models.count)] == ["", "d", "mine"]
+    panel.parameters.method = "knn"
+    host.process(0.1)
+    assert "mine" not in [models.itemData(n) for n in range(models.count)]
+    panel.segment.methods.take(panel.models.cards)
