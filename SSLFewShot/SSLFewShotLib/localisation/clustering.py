@@ -2,9 +2,10 @@
 
 Zharov, Ershov and Baumbach (2020), section 2.2, "Embeddings clustering", and section 3.1: DBSCAN (ε = 0.5) on the
 last layer's embeddings of superpixels, and a linear classifier learned from its clusters, whose AUROC is the
-control metric. The paper does not say how embeddings are scaled for ε: here they have mean 0 and a mean squared
-length of 4 over the sample, so that two drawn at random are about 3 apart. As in the paper, DBSCAN and logistic
-regression are scikit-learn's.
+control metric. Places of which nothing is left when the background is taken out (`sampling.foreground`) are
+background as well, however a network with a wide view of their surroundings sees them. The paper does not say how
+embeddings are scaled for ε: here they have mean 0 and a mean squared length of 4 over the sample, so that two of
+them are about 3 apart. As in the paper, DBSCAN and logistic regression are scikit-learn's.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class ClusteringLocaliser(Localiser):
     within epsilon of an embedding for it to be in the middle of a cluster. sample: how many are clustered.
 
     After `fit`: auroc_ (of the classifier, on embeddings that it was not taught by), background_ (share of the
-    embeddings in dense clusters), clusters_ (their number). Certainty is 2 · AUROC − 1, times how much surer the
-    classifier is within the box than beside it.
+    embeddings in dense clusters or of empty places), clusters_ (their number). Certainty is 2 · AUROC − 1, times
+    how much surer the classifier is within the box than beside it.
     """
 
     name = "clustering"
@@ -66,11 +67,13 @@ class ClusteringLocaliser(Localiser):
         if not volumes:
             raise InputError("clustering: none of the scans shows anything; give scans that are not empty")
         rng = np.random.default_rng(self.seed)
-        vectors = []
+        vectors, empty = [], []
         for number, volume in enumerate(volumes):
             part = portion(progress, 0.8 * number / len(volumes), 0.8 * (number + 1) / len(volumes))
-            vectors.append(self._drawn(volume, self.sample // len(volumes), rng, part))
-        self._learn(np.concatenate(vectors), rng, portion(progress, 0.8, 1.0))
+            drawn, nothing = self._drawn(volume, self.sample // len(volumes), rng, part)
+            vectors.append(drawn)
+            empty.append(nothing)
+        self._learn(np.concatenate(vectors), np.concatenate(empty), rng, portion(progress, 0.8, 1.0))
         return self
 
     def locate(self, volume: Volume, progress: Progress = ignore_progress) -> Location:
@@ -95,7 +98,7 @@ class ClusteringLocaliser(Localiser):
         for axis in range(3):
             part = portion(progress, axis / 3, (axis + 1) / 3)
             slices = np.moveaxis(least, 2 - axis, 0)
-            for numbers, features in slice_features(self.model, scan, axis, progress=part):
+            for numbers, features, _ in slice_features(self.model, scan, axis, progress=part):
                 flat = self._scaled(features.reshape(-1, features.shape[-1]))
                 found = self.classifier_.predict_proba(flat)[:, 1].reshape(features.shape[:3])
                 shown = back_to_slice(found.astype(np.float32), *slices.shape[1:])
@@ -116,18 +119,22 @@ class ClusteringLocaliser(Localiser):
             "fitted": fitted,
         }
 
-    def _drawn(self, volume: Volume, count: int, rng: np.random.Generator, progress: Progress) -> np.ndarray:
-        """(count, D) embeddings of a scan, from everywhere."""
+    def _drawn(
+        self, volume: Volume, count: int, rng: np.random.Generator, progress: Progress
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(count, D) embeddings of a scan, from everywhere, and (count,) which of them are of empty places."""
         scan = self.model.preparation(volume)
-        found = []
+        found, nothing = [], []
         for axis in range(3):
             part = portion(progress, axis / 3, (axis + 1) / 3)
-            for _, features in slice_features(self.model, scan, axis, every=2, progress=part):
+            for _, features, empty in slice_features(self.model, scan, axis, every=2, progress=part):
                 found.append(_within(scan, axis, features))
+                nothing.append(_within(scan, axis, empty[..., None])[:, 0])
         vectors = np.concatenate(found)
-        return vectors[rng.permutation(len(vectors))[:count]]
+        chosen = rng.permutation(len(vectors))[:count]
+        return vectors[chosen], np.concatenate(nothing)[chosen]
 
-    def _learn(self, vectors: np.ndarray, rng: np.random.Generator, progress: Progress) -> None:
+    def _learn(self, vectors: np.ndarray, empty: np.ndarray, rng: np.random.Generator, progress: Progress) -> None:
         # Here and not at the top: it takes a second to load.
         from sklearn.cluster import DBSCAN
         from sklearn.linear_model import LogisticRegression
@@ -141,7 +148,7 @@ class ClusteringLocaliser(Localiser):
         least = max(5, round(self.dense * len(scaled)))
         labels = DBSCAN(eps=self.epsilon, min_samples=least).fit_predict(scaled)
         progress(0.7, "learning to tell object from background")
-        is_object = labels < 0
+        is_object = (labels < 0) & ~empty
         self.background_ = float(1 - is_object.mean())
         self.clusters_ = int(labels.max() + 1)
         self.auroc_, self.classifier_ = 0.0, None

@@ -15,12 +15,16 @@ from SSLFewShotLib.sampling.slices import SliceScan, planes, turned
 _SLICES_AT_ONCE = 32
 _RIM = 2
 """Superpixels beyond each border that are seen and left out."""
+_SHOWN = 0.01
+"""By how much a pixel differs from what was taken out of the scan when it shows something."""
 
 
 def slice_features(
     model: SliceModel, scan: SliceScan, axis: int, every: int = 1, progress: Progress = ignore_progress
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """((N,) slice numbers, (N, s, s, D) vectors) of the slices across an axis, `every` so many of them.
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(N,) slice numbers, (N, s, s, D) vectors and (N, s, s) whether a superpixel is empty; across an axis.
+
+    `every` so many of the slices are seen. Empty is what shows nothing but what was taken out of the scan.
 
     A model of slice-rotation looks at a slice and the next one, not turned against each other. Slices are not cut
     to the circle, and background goes on beyond their border: both edges would look like something.
@@ -42,7 +46,9 @@ def slice_features(
         ]
         with torch.inference_mode():
             found = model.network.features(torch.stack(slices, dim=1).to(model.device)).float().cpu()
-        yield part, found[:, :, _RIM:-_RIM, _RIM:-_RIM].permute(0, 2, 3, 1).numpy()
+        shown = F.max_pool2d((slices[0] - scan.fill).abs()[:, None], model.network.stride)[:, 0] > _SHOWN
+        inner = slice(_RIM, -_RIM)
+        yield part, found[:, :, inner, inner].permute(0, 2, 3, 1).numpy(), ~shown[:, inner, inner].numpy()
 
 
 def back_to_slice(values: np.ndarray, height: int, width: int) -> np.ndarray:
