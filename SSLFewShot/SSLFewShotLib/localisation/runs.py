@@ -12,9 +12,9 @@ _FRACTION = 0.15
 little of the object, as its tips do, is told much less surely."""
 _STRAYS, _FRACTION_AT_MOST = 4.0, 0.5
 """The threshold is at least this many deviations of the background above its level, but at most half way up."""
-_BACKGROUND_AT_MOST = 0.5
+_BACKGROUND_AT_MOST = 0.25
 """Where between floor and object the lower class lies at most to be background; a higher one is object, seen less
-clearly."""
+clearly: rather keep too much than lose a part of it."""
 _LEAST_STEP = 0.2
 """Between the levels of object and background; less is no difference."""
 _GAP, _GAP_OF_RUNS, _SECOND = 0.1, 0.5, 0.25
