@@ -3,7 +3,9 @@
 A real CT, made finer to the sizes of large scans, is segmented from another one by the panel in the test host. A
 timer of 5 ms in the event loop tells how long nothing else could run. Beside the time stands the processor time
 that the main thread itself took in it: the rest is waiting for other threads or programs. A second thread looks
-every 5 ms at what the main thread does, so that a long block can be named.
+every 5 ms at what the main thread does, so that a long block can be named; what Python's garbage collection took
+of it is told too. Own time includes waiting for the kernel: while another thread of the program frees arrays of
+hundreds of MB, a few small allocations can take 50 ms.
 
     python Testing/Benchmarks/slicer_blocks.py [--repeats 3] [--sizes small,fine,large] [--who]
 
@@ -12,6 +14,7 @@ Needs what the test host needs (SlicerHost/README.md), a worker and SSLFEWSHOT_D
 
 import argparse
 import collections
+import gc
 import os
 import sys
 import threading
@@ -30,7 +33,7 @@ TICK = 0.005
 
 
 class Watch:
-    """Blocks of the event loop: (seconds, seconds of the main thread's own processor time, what it did)."""
+    """Blocks of the event loop: (seconds, the main thread's own, those of garbage collection, what it did)."""
 
     def __init__(self, qt):
         self.blocks = []
@@ -42,6 +45,8 @@ class Watch:
         self._timer.interval = int(1000 * TICK)
         self._timer.connect("timeout()", self._tick)
         self._running = False
+        self._collected = self._collecting = 0.0
+        gc.callbacks.append(self._collect)
         threading.Thread(target=self._look, daemon=True).start()
 
     def start(self):
@@ -56,9 +61,16 @@ class Watch:
         now, cpu = time.perf_counter(), time.thread_time()
         if self._last is not None and now - self._last > 4 * TICK:
             seen = collections.Counter(list(self._seen)).most_common(1)
-            self.blocks.append((now - self._last - TICK, cpu - self._cpu, seen))
-        self._last, self._cpu = now, cpu
+            self.blocks.append((now - self._last - TICK, cpu - self._cpu, self._collected, seen))
+        self._last, self._cpu, self._collected = now, cpu, 0.0
         self._seen.clear()
+
+    def _collect(self, phase, _info):
+        """Every thread waits while one of them collects garbage."""
+        if phase == "start":
+            self._collecting = time.perf_counter()
+        else:
+            self._collected += time.perf_counter() - self._collecting
 
     def _look(self):
         while True:
@@ -89,14 +101,15 @@ def measure(panel, host, watch, size, repeats, who):
         watch.stop()
         assert job.state == "done", job.sentence
         longest = sorted(watch.blocks, reverse=True)[:5]
-        told.append((longest[0] if longest else (0.0, 0.0, []), time.perf_counter() - began))
+        told.append((longest[0] if longest else (0.0, 0.0, 0.0, []), time.perf_counter() - began))
         if who:
-            for block, own, seen in longest:
+            for block, own, collecting, seen in longest:
                 named = seen[0][0] if seen else "not seen"
-                print(f"<!-- {1000 * block:.0f} ms, own {1000 * own:.0f} ms: {named} -->", flush=True)
+                parts = f"own {1000 * own:.0f} ms, garbage collection {1000 * collecting:.0f} ms"
+                print(f"<!-- {1000 * block:.0f} ms, {parts}: {named} -->", flush=True)
         panel.ui.undoButton.click()
         host.process(0.5)
-    blocks = ", ".join(f"{1000 * block:.0f} ({1000 * own:.0f})" for (block, own, _), _seconds in told)
+    blocks = ", ".join(f"{1000 * block:.0f} ({1000 * own:.0f})" for (block, own, *_), _seconds in told)
     print(f"| {shape} | {blocks} | {min(seconds for _, seconds in told):.0f} |", flush=True)
     slicer.mrmlScene.Clear(0)
     host.process(0.5)
