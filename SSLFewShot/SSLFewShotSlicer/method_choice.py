@@ -29,7 +29,7 @@ METHODS = {
     "knn": Method("Nearest neighbours", "Compares place by place; takes any model.", None),
     FINE_TUNING: Method(
         "Fine-tuning",
-        "Trains a network on the marked scans for the time below, beginning with the model, then segments with it. "
+        "Trains a network on the marked scans for the time below, from the model on, and segments with it. "
         "Best with several marked scans.",
         ("dense", "alpnet", *ENCODERS, TUNED),
     ),
