@@ -167,6 +167,38 @@ def test_several_nodes_can_be_checked(slicer):
     assert selector.noneChecked()
 
 
+def test_a_node_of_several_can_be_withheld_from_the_user(slicer):
+    from PySide6.QtCore import Qt
+    from SlicerHost.conversion import raw_of
+
+    selector = slicer.qMRMLCheckableNodeComboBox()
+    selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+    selector.setMRMLScene(slicer.mrmlScene)
+    node = add(slicer, "1")
+    model = raw_of(selector).combo.model()
+    for checkable in (False, True):
+        selector.setUserCheckable(node, checkable)
+        assert bool(model.flags(model.index(0, 0)) & Qt.ItemIsEnabled) == checkable
+
+
+def test_a_table_node_is_shown_cell_by_cell(slicer):
+    import vtk
+    from SlicerHost.conversion import raw_of
+
+    view, node = slicer.qMRMLTableView(), slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
+    view.setMRMLScene(slicer.mrmlScene)
+    for title, values in {"name": ("liver", "spleen"), "Dice": ("0.9", "0.8")}.items():
+        column = vtk.vtkStringArray()
+        column.SetName(title)
+        for value in values:
+            column.InsertNextValue(value)
+        node.AddColumn(column)
+    view.setMRMLTableNode(node)
+    model = raw_of(view).model()
+    shown = [[model.data(model.index(row, column)) for column in range(2)] for row in range(2)]
+    assert shown == [["liver", "0.9"], ["spleen", "0.8"]]
+
+
 # Segments
 
 

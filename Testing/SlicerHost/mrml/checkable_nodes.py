@@ -74,6 +74,9 @@ class CheckableNodeComboBox(NodeComboBox):
         self.setCheckState(node, Qt.Unchecked)
 
     def setUserCheckable(self, node, checkable):
-        item = self.combo.model().itemFromIndex(self._index(node))
-        if item is not None:
-            item.setEnabled(checkable)
+        index, model = self._index(node), self.combo.model()
+        if index.isValid():
+            # By its index, see CheckableComboBox: Qt's own items keep their flags there.
+            flags = model.flags(index)
+            flags = flags | Qt.ItemIsEnabled if checkable else flags & ~Qt.ItemIsEnabled
+            model.setData(index, flags.value, Qt.UserRole.value - 1)

@@ -1,7 +1,7 @@
 """qMRMLTableView: a table node, read."""
 
 from PySide6.QtCore import Signal
-from PySide6.QtGui import QStandardItem, QStandardItemModel
+from PySide6.QtGui import QStandardItemModel
 from PySide6.QtWidgets import QTableView
 from vtk import vtkCommand
 
@@ -48,9 +48,11 @@ class TableView(QTableView):
         table = self._node.GetTable()
         titles = [table.GetColumnName(column) for column in range(table.GetNumberOfColumns())]
         model.setHorizontalHeaderLabels(titles)
+        model.setRowCount(table.GetNumberOfRows())
         for row in range(table.GetNumberOfRows()):
-            values = [table.GetValue(row, column).ToString() for column in range(len(titles))]
-            model.appendRow([QStandardItem(value) for value in values])
+            for column in range(len(titles)):
+                # By its index: items are Qt's own, and Python has none of them.
+                model.setData(model.index(row, column), table.GetValue(row, column).ToString())
 
     def firstColumnLocked(self):
         return self._locked["column"]
