@@ -91,6 +91,7 @@ def test_settings_of_fine_tuning_are_refused_where_nothing_is_tuned(files, tmp_p
     assert outcome.error.startswith("minutes: no setting of knn")
 
 
+@pytest.mark.slow
 def test_a_killed_fine_tuning_goes_on_and_comes_out_the_same(files, tmp_path):
     # One thread in both: sums come out the same to the last bit.
     arguments = given(files, "--iterations", 200, "--format", "seg.nrrd")
