@@ -199,7 +199,7 @@ def test_two_targets_of_one_name_are_refused(support, target, tmp_path):
     [
         ((), "COMMAND"),
         (("segmant",), "invalid choice"),
-        (("segment", "x.nrrd"), "--support"),
+        (("segment", "x.nrrd"), "--output"),
         (("segment", "x.nrrd", "--support", "a", "b", "--output", "o", "--format", "png"), "--format"),
         (("segment", "x.nrrd", "--support", "a", "--output", "o"), "expected 2 arguments"),
         (("pretrain", "x", "--output", "m", "--iterations", "1", "--minutes", "1"), "not allowed with"),
@@ -224,7 +224,10 @@ def test_wrong_use_is_explained(arguments, reason):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (("--method", "magic"), "method 'magic' is not known; choose one of auto, aligned, prototype, knn, box"),
+        (
+            ("--method", "magic"),
+            "method 'magic' is not known; choose one of auto, aligned, prototype, knn, finetune, tuned, box",
+        ),
         (("--device", "warp"), "device 'warp'"),
         (("--method", "box", "--k", "3"), "k: no setting of box"),
         (("--model", "gvdiff+"), "'gvdiff+': a name of a descriptor is missing"),

