@@ -41,7 +41,7 @@ class CertaintyLocaliser(Localiser):
 
     name = "certainty"
 
-    def __init__(self, model: SliceModel, fraction: float = 0.15, rounds: int = 3, beside: float = 0.1):
+    def __init__(self, model: SliceModel, fraction: float = 0.08, rounds: int = 3, beside: float = 0.1):
         if not model.angles:
             raise InputError(f"model {model.name}: of {model.method}; certainty needs one of slice-rotation")
         if not 0 < fraction < 1 or not 0 <= beside <= 10 or rounds < 1:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-_FRACTION = 0.15
+_FRACTION = 0.08
 """Where between the levels of background and object the threshold lies: near the former, since a slice that shows
 little of the object, as its tips do, is told much less surely."""
 _STRAYS, _FRACTION_AT_MOST = 4.0, 0.5
 """The threshold is at least this many deviations of the background above its level, but at most half way up."""
-_BACKGROUND_AT_MOST = 0.25
+_BACKGROUND_AT_MOST = 0.1
 """Where between floor and object the lower class lies at most to be background; a higher one is object, seen less
 clearly: rather keep too much than lose a part of it."""
 _LEAST_STEP = 0.2
