@@ -159,6 +159,18 @@ def start_training(panel, host, folder, name, iterations, method="reg2d"):
     panel.ui.startPretrainButton.click()
 
 
+def remove_trainings(panel, host):
+    """Remove all that are listed, as the user would: the files after this one share their folder."""
+    import qt
+    from SlicerHost import dialogs
+
+    while panel.pretrain.jobs.trainings:
+        count = len(panel.pretrain.jobs.trainings)
+        dialogs.answer(qt.QMessageBox.Ok)
+        panel.ui.removeJobButton.click()
+        wait(host, lambda before=count: len(panel.pretrain.jobs.trainings) < before, 20)
+
+
 def nodes(class_name):
     import slicer
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from panel_scene import add_scan, needs_worker, start_training, wait
+from panel_scene import add_scan, needs_worker, remove_trainings, start_training, wait
 
 pytestmark = needs_worker
 
@@ -23,17 +23,6 @@ def scans(panel, host, tmp_path):
 
 def state(panel):
     return (panel.pretrain.jobs.chosen or {}).get("state")
-
-
-def remove_all(panel, host):
-    import qt
-    from SlicerHost import dialogs
-
-    while panel.pretrain.jobs.trainings:
-        count = len(panel.pretrain.jobs.trainings)
-        dialogs.answer(qt.QMessageBox.Ok)
-        panel.ui.removeJobButton.click()
-        wait(host, lambda before=count: len(panel.pretrain.jobs.trainings) < before, 20)
 
 
 def test_start_needs_a_folder(panel, host):
@@ -132,7 +121,7 @@ def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
     wait(host, lambda: state(panel) == "running", 30)
     panel.ui.pauseJobButton.click()
     wait(host, lambda: state(panel) in ("stopped", "paused"), 60)
-    remove_all(panel, host)
+    remove_trainings(panel, host)
     assert not panel.ui.jobsTable.visible
 
 
@@ -141,4 +130,4 @@ def test_a_short_training_ends_as_a_model_in_the_list(panel, host, scans):
     wait(host, lambda: state(panel) == "done", 90)
     assert "100 %" in panel.ui.jobsTable.item(0, 2).text()
     wait(host, lambda: "short" in [card["name"] for card in panel.models.cards], 20)
-    remove_all(panel, host)
+    remove_trainings(panel, host)

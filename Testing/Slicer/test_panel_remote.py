@@ -15,6 +15,7 @@ from panel_scene import (
     mask_of,
     needs_worker,
     nodes,
+    remove_trainings,
     start_training,
     wait,
 )
@@ -118,6 +119,7 @@ def test_a_training_there_takes_its_scans_and_puts_its_model_there(panel, host, 
     assert not panel.ui.openJobButton.enabled
     assert panel.pretrain.jobs.chosen["output"] == os.path.join(os.environ["SSLFEWSHOT_MODELS"], "there")
     wait(host, lambda: "there" in [card["name"] for card in panel.models.cards], 20)
+    remove_trainings(panel, host)
     panel.ui.pretrainSection.collapsed = True
 
 
