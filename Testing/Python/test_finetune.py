@@ -389,6 +389,8 @@ def test_what_a_report_says_names_method_model_and_settings(tmp_path):
     assert said["method"] == "finetune" and said["descriptor"]["name"] == "small-ct"
     assert said["settings"]["minutes"] == 3.0 and said["settings"]["loss"] == "bce-dice"
     assert "keep" not in said["settings"]
+    alone = FineTuneSegmenter(None, minutes=3.0).provenance()
+    assert "descriptor" not in alone and alone["settings"]["network"] == "unet"
 
 
 def test_nothing_is_warned_of_where_all_is_well(tmp_path):

@@ -144,8 +144,8 @@ class FineTuneSegmenter(Segmenter):
         return labelled_by(self.tuned_, volume, self.segments_, self.device, self.largest_component, progress)
 
     def provenance(self) -> dict[str, Any]:
-        begun = None if self.begun is None else model_facts(self.begun.card)
-        return {"method": self.name, "descriptor": begun, "settings": self._identity()}
+        begun = {} if self.begun is None else {"descriptor": model_facts(self.begun.card)}
+        return {"method": self.name, **begun, "settings": self._identity()}
 
     def _identity(self) -> dict[str, Any]:
         """The settings that decide what comes out."""
