@@ -1,11 +1,13 @@
 """Alignment: matches, the affine map they agree on, the displacements, and the labels that are carried."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from command_line import dice
 from SSLFewShotLib.descriptors.dense import DenseDescriptor
-from SSLFewShotLib.errors import Cancelled, InputError
+from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.imaging import SupportSet
 from SSLFewShotLib.imaging.phantoms import phantom
 from SSLFewShotLib.networks.unet3d import UNet3d
@@ -135,9 +137,7 @@ def test_every_stage_can_be_cancelled(fitted):
             fitted.predict(volume, stop)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"vote": 1.5}, {"reach": 0}, {"steps": -1}, {"stiffness": float("nan")}]
-)
+@pytest.mark.parametrize("settings", [{"vote": 1.5}, {"reach": 0}, {"steps": -1}, {"stiffness": float("nan")}])
 def test_settings_that_cannot_be_meant_are_refused(settings, descriptor):
     with pytest.raises(InputError):
         AlignedSegmenter(descriptor, **settings)
@@ -147,3 +147,13 @@ def test_what_a_report_says_of_it_is_complete(descriptor):
     said = AlignedSegmenter(descriptor, vote=0.3).provenance()
     assert said["method"] == "aligned" and said["descriptor"]["name"] == "small"
     assert said["settings"]["vote"] == 0.3 and said["settings"]["reach"] == AlignmentSettings().reach
+
+
+def test_a_scan_that_shows_something_else_is_said_to_be_unlike(fitted, rng):
+    volume, _ = phantom(0, "CT", SIZE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        fitted.predict(volume)
+    other = volume.with_array(rng.permutation(volume.array.ravel()).reshape(volume.array.shape))
+    with pytest.warns(InputWarning, match=f"{volume.name}: hardly resembles what is marked"):
+        fitted.predict(other)

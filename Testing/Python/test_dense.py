@@ -7,16 +7,18 @@ import pytest
 import torch
 from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.descriptors.loading import load_descriptor
-from SSLFewShotLib.errors import Cancelled
+from SSLFewShotLib.errors import Cancelled, InputError
 from SSLFewShotLib.imaging import Volume
 from SSLFewShotLib.imaging.phantoms import phantom, write_cohort
 from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.pretext.dense import Dense, contrastive_loss, dense_preparation
 from SSLFewShotLib.pretext.pretrain import pretrain
 from SSLFewShotLib.pretext.trainer import TrainerSettings
+from SSLFewShotLib.progress import ignore_progress
 from SSLFewShotLib.sampling.batch import ScanBatch
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
+from SSLFewShotLib.sampling.preparation import PreparedScan
 
 CT = Intensity("window", -500.0, 1000.0)
 
@@ -147,3 +149,11 @@ def test_a_pretrained_model_is_loaded_as_it_was_written(tmp_path):
     volume, _ = phantom(0, "CT", (20, 16, 18))
     descriptor = load_descriptor(tmp_path / "tiny", volume)
     assert descriptor.describe(volume, volume.points_from_indices(np.array([[9, 8, 9]]))).shape == (1, 32)
+
+
+def test_a_scan_that_is_far_too_large_for_a_model_is_refused_before_memory_runs_out():
+    descriptor = DenseDescriptor(UNet3d(1, 4, 32, 2), Extent("mm", 31.0), CT, "for-small-scans")
+    values = torch.zeros(1, 1, 1).expand(400, 400, 400)
+    scan = PreparedScan(values, values > 0, np.zeros(3), np.ones(3), np.full(3, 31.0), "large.nrrd")
+    with pytest.raises(InputError, match=r"large.nrrd: for-small-scans looks at every 1 mm of it, .* 8 GB"):
+        descriptor.field(scan, ignore_progress)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.descriptors.kept import KeptWith
+from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.networks.device_memory import on_device_or_cpu
 from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.pretext.dense import CROP, dense_preparation
@@ -24,6 +25,8 @@ from SSLFewShotLib.sampling.tiles import gaussian_window, tiles_of
 OVERLAP = 0.2
 """Of two tiles next to each other, as a share of their side."""
 _WINDOW = 0.22
+_MOST_BYTES = 6_000_000_000
+"""Of a field; it is needed twice for a moment."""
 _TILES_AT_ONCE = 2
 """For a single small tile torch takes a convolution on the CPU that is three times as slow."""
 
@@ -70,6 +73,11 @@ class DenseDescriptor(Descriptor):
 
     def _computed(self, scan: PreparedScan, progress: Progress) -> np.ndarray:
         shape = scan.values.shape
+        if (size := 4 * self.dimension * scan.values.numel()) > _MOST_BYTES:
+            raise InputError(
+                f"{scan.name}: {self.name} looks at every {scan.spacing.min():.2g} mm of it, which would take "
+                f"{size / 1e9:.0f} GB of memory; choose a model for scans of this size, or crop the scan"
+            )
         total = torch.zeros(self.dimension, *shape)
         window = gaussian_window(self.tile, _WINDOW)
         parts = [part for part in tiles_of(tuple(shape), self.tile, OVERLAP) if scan.body[part].any()]

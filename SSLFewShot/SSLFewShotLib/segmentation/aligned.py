@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -9,18 +11,20 @@ import numpy as np
 
 from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.descriptors.descriptor import Descriptor
-from SSLFewShotLib.errors import InputError
+from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.labelmap import LabelMap
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
-from SSLFewShotLib.segmentation.alignment import AlignmentSettings, DescribedScan, aligned
+from SSLFewShotLib.segmentation.alignment import Alignment, AlignmentSettings, DescribedScan, aligned
 from SSLFewShotLib.segmentation.appearance import Appearance, Samples, weighed
 from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
 from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
+_ALIKE = 0.55
+"""Mean likeness, as cosines, of what came together; below, a scan shows something else (README)."""
 _VOTED_AROUND = 6
 """Voxels of the prepared scan around what was carried, in which the nearest neighbours vote as well."""
 
@@ -107,6 +111,7 @@ class AlignedSegmenter(Segmenter):
             corners = np.concatenate([marking.corners() for marking in markings])
             region = np.stack([corners.min(axis=0), corners.max(axis=0)])
             found.append(aligned(target, support, self.alignment, region, portion(progress, begin, end)))
+        _warn_of_the_unlike(volume, found)
         carried = CarriedLabels(target.scan, self.markings_, found, len(self.segments_), self.sharpness)
         sources = [(1 - self.vote, carried)]
         if self.voter_ is not None:
@@ -148,3 +153,15 @@ class AlignedSegmenter(Segmenter):
     def _described(self, volume: Volume, progress: Progress) -> DescribedScan:
         scan = self.descriptor.prepare(volume)
         return DescribedScan.of(scan, self.descriptor.field(scan, progress))
+
+
+def _warn_of_the_unlike(volume: Volume, alignments: Sequence[Alignment]) -> None:
+    """Warn when not one of the supports resembles a scan where it was aligned."""
+    likeness = max(float(one.fit[one.fit > -1].mean()) for one in alignments)
+    if likeness < _ALIKE:
+        warnings.warn(
+            f"{volume.name}: hardly resembles what is marked (likeness {likeness:.2f}, of scans of one kind above "
+            f"{_ALIKE}); check the result, and mark a scan of this kind if it is wrong",
+            InputWarning,
+            stacklevel=3,
+        )
