@@ -325,6 +325,25 @@ def test_jigsaw_and_cpc_refuse_numbers_that_make_no_task():
         small("exemplar", margin=0.0)
 
 
+def test_a_batch_of_one_cube_has_no_middle_to_be_centred_on():
+    with pytest.raises(InputError, match="batch size 1: at least 2 cubes were expected"):
+        small("rotation", batch_size=1)
+
+
+def test_a_puzzle_is_learned_at_once_when_codes_are_without_what_all_have_in_common():
+    task = small("jigsaw", features=4, batch_size=1, permutations=30)
+    scan = scan_of(blobs())
+    optimiser = torch.optim.Adam(task.modules().parameters(), lr=1e-3)
+    found = []
+    for number in range(40):
+        loss, metrics = task.loss(task.sample(ScanBatch([scan]), np.random.default_rng(number)))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        found.append(float(metrics["accuracy"]))
+    assert np.mean(found[-10:]) > 0.3
+
+
 def test_a_spacing_is_in_millimetres_whatever_the_unit():
     assert small("rpl", spacing=3.0).preparation.step * MM.scale == pytest.approx(3.0)
     with pytest.raises(InputError, match="goes with an extent in mm only"):

@@ -85,10 +85,15 @@ class EncoderTask(PretextTask):
             "batch_size": self.batch_size,
         }
 
-    def code_layer(self, length: int) -> nn.Module:
-        """(N, C, …) maps of the encoder's bottom, for cubes of `side` voxels, to (N, length) codes."""
+    def code_layer(self, length: int, centred: bool = False) -> nn.Module:
+        """(N, C, …) maps of the encoder's bottom, for cubes of `side` voxels, to (N, length) codes.
+
+        centred: without what all cubes of a batch have in common, by which a classification would otherwise be
+        held at chance for long. Not for tasks that compare codes: each would know of the others.
+        """
         cells = (self.side // self.encoder.multiple) ** 3
-        return nn.Sequential(nn.Flatten(), nn.Linear(self.encoder.widths[-1] * cells, length))
+        layers = [nn.Flatten(), nn.Linear(self.encoder.widths[-1] * cells, length)]
+        return nn.Sequential(*layers, *([nn.BatchNorm1d(length)] if centred else []))
 
     def changed(self, cubes: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """(…, side, side, side) with other contrast, sharpness and noise, each cube by itself."""

@@ -88,7 +88,7 @@ class Jigsaw(EncoderTask):
         self.chance = 1 / permutations
         self.head = nn.ModuleDict(
             {
-                "code": self.code_layer(_CODE),
+                "code": self.code_layer(_CODE, centred=True),
                 "order": nn.Sequential(
                     nn.ReLU(),
                     nn.Linear(PATCHES * _CODE, _HIDDEN),

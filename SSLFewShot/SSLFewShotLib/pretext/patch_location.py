@@ -54,7 +54,7 @@ class PatchLocation(EncoderTask):
         self.jitter = checked_jitter(jitter)
         self.head = nn.ModuleDict(
             {
-                "code": self.code_layer(_CODE),
+                "code": self.code_layer(_CODE, centred=True),
                 "place": nn.Sequential(
                     nn.ReLU(),
                     nn.Linear(2 * _CODE, _HIDDEN),

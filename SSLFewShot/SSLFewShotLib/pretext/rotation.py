@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.pretext.encoder_task import EncoderTask, accuracy
 from SSLFewShotLib.pretext.task import Batch
 from SSLFewShotLib.sampling.batch import ScanBatch
@@ -54,8 +55,12 @@ class Rotation(EncoderTask):
         side: int = 32,
         spacing: float | None = None,
     ):
+        if batch_size < 2:
+            raise InputError(f"batch size {batch_size}: at least 2 cubes were expected")
         super().__init__(extent, intensity, batch_size, network, features, levels, spacing, side)
-        self.head = nn.Sequential(self.code_layer(_HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, len(TURNS)))
+        self.head = nn.Sequential(
+            self.code_layer(_HIDDEN, centred=True), nn.ReLU(), nn.Linear(_HIDDEN, len(TURNS))
+        )
 
     def sample(self, volumes: ScanBatch, rng: np.random.Generator) -> Batch:
         """cubes: (N, 1, side, side, side), turned; turn: (N,) which of `TURNS`."""
