@@ -47,6 +47,10 @@ NOT_FOR_VECTORS = ("slice-order", "slice-rotation", *ENCODERS, TUNED)
 UNTRAINED = ("xavier+gvdiff", "gvdiff", "mind")
 
 
+_WITH_SPEEDS = ("", "aligned")
+"""Methods that have a fast way, automatic among them where it aligns."""
+
+
 class MethodChoice(PanelPart):
     """Two lists that follow each other: a method offers the models that it can use."""
 
@@ -56,6 +60,7 @@ class MethodChoice(PanelPart):
         self._filling = False
         self.ui.methodSelector.connect("currentIndexChanged(int)", self._on_method)
         self.ui.modelSelector.connect("currentIndexChanged(int)", self._on_model)
+        self.ui.speedSelector.connect("currentIndexChanged(int)", self._on_speed)
 
     def refresh(self):
         """Show the choices as they are."""
@@ -63,9 +68,9 @@ class MethodChoice(PanelPart):
 
     def settings(self):
         """The settings of the chosen method that the panel has."""
-        if self.parameters.method != FINE_TUNING:
-            return {}
-        return {"minutes": float(self.parameters.tuning_minutes)}
+        if self.parameters.method == FINE_TUNING:
+            return {"minutes": float(self.parameters.tuning_minutes)}
+        return {"speed": "fast"} if self.parameters.fast and self.parameters.method in _WITH_SPEEDS else {}
 
     def take(self, cards):
         """Offer these models."""
@@ -107,7 +112,11 @@ class MethodChoice(PanelPart):
         self._filling = True
         show_entries(self.ui.methodSelector, methods, parameters.method)
         show_entries(self.ui.modelSelector, models, parameters.model)
+        speeds = [("balanced", _("Balanced")), ("fast", _("Fast"))]
+        show_entries(self.ui.speedSelector, speeds, "fast" if parameters.fast else "balanced")
         self._filling = False
+        for widget in (self.ui.speedSelectorLabel, self.ui.speedSelector):
+            widget.visible = parameters.method in _WITH_SPEEDS
         self.ui.methodHint.text = self._hint()
         for widget in (self.ui.tuningMinutesLabel, self.ui.tuningMinutesSpin):
             widget.visible = parameters.method == FINE_TUNING
@@ -140,6 +149,10 @@ class MethodChoice(PanelPart):
         if self.parameters.model not in [name for name, _title in self._models(method)]:
             self.parameters.model = ""
         self.parameters.EndModify(modifying)
+
+    def _on_speed(self, _index):
+        if not self._filling and self.parameters is not None:
+            self.parameters.fast = str(self.ui.speedSelector.currentData or "") == "fast"
 
     def _on_model(self, _index):
         if not self._filling and self.parameters is not None:

@@ -45,7 +45,7 @@ class AlignedSegmenter(Segmenter):
     """
 
     name = "aligned"
-    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0}, "balanced": {}, "best": {}}
+    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0}, "balanced": {}}
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress
 
-SPEEDS = ("fast", "balanced", "best")
+SPEEDS = ("fast", "balanced")
 """How much time a scan may take."""
 
 
