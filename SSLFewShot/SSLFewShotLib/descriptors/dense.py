@@ -91,9 +91,8 @@ class DenseDescriptor(Descriptor):
                 size = scan.values[part].shape
                 inside = tuple(slice(n) for n in size)
                 total[(slice(None), *part)] += vectors[(slice(None), *inside)] * window[inside]
-        for row in range(shape[0]):
-            # A plane at a time: of a large scan the whole field is a gigabyte, and needed once only.
-            total[:, row] = F.normalize(total[:, row], dim=0)
+        # In place: of a large scan the whole field is a gigabyte.
+        total /= torch.linalg.vector_norm(total, dim=0).clamp_(min=1e-12)
         progress(1.0, f"described {scan.name}")
         return total.numpy()
 
