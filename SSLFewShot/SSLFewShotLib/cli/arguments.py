@@ -149,7 +149,7 @@ def _add_pretrain(commands: argparse._SubParsersAction) -> None:
         "--learning-rate",
         type=float,
         metavar="R",
-        help="default 0.001 (paper 0.00005, for 800,000 iterations); of encoders for fine-tuning 0.0001",
+        help="default 0.001 (paper 0.00005, for 800,000 iterations); cpc, exemplar: 0.0003, sides: 0.0001",
     )
     parser.add_argument(
         "--schedule",
