@@ -221,7 +221,7 @@ def test_one_cycle_is_torch_s(tmp_path):
 def test_a_method_s_usual_optimiser_and_schedule_hold_where_none_are_given():
     usual = TrainerSettings(iterations=1).suited_to(make_task("alpnet", EXTENT, CT))
     assert (usual.optimiser, usual.schedule, usual.weight_decay) == ("adamw", "one-cycle", 0.01)
-    assert (usual.learning_rate, TrainerSettings(1).suited_to(make_task("rpl", EXTENT, CT)).learning_rate) == (
+    assert (usual.learning_rate, TrainerSettings(1).suited_to(make_task("sides", EXTENT, CT)).learning_rate) == (
         1e-3,
         1e-4,
     )

@@ -32,7 +32,7 @@ class EncoderTask(PretextTask):
 
     higher_is_better = True
     control_metric = "accuracy"
-    usual_learning_rate = 1e-4
+    usual_learning_rate = 3e-4
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class Jigsaw(EncoderTask):
 
     name = "jigsaw"
     usual_batch = 2
+    usual_learning_rate = 1e-3
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ class PatchLocation(EncoderTask):
 
     name = "rpl"
     usual_batch = 16
+    usual_learning_rate = 1e-3
     chance = 1 / len(NEIGHBOURS)
 
     def __init__(

@@ -41,6 +41,7 @@ class Rotation(EncoderTask):
 
     name = "rotation"
     usual_batch = 8
+    usual_learning_rate = 1e-3
     chance = 1 / len(TURNS)
     deformation = Deformation(rotation=15.0, scale=1.2, shear=0.0, elastic=0.0)
 

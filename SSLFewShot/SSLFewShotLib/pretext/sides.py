@@ -63,6 +63,7 @@ class Sides(EncoderTask):
 
     name = "sides"
     usual_batch = 8
+    usual_learning_rate = 1e-4
     chance = 0.5
     needs_labels = True
     held_out_every = 4
