@@ -178,18 +178,19 @@ def tuned_segmenter(
     device: torch.device | str = "cpu",
     names: Sequence[str] | None = None,
     store: ModelStore | None = None,
+    speed: str | None = None,
     **settings: Any,
 ) -> TunedSegmenter:
     """The segmenter of a fine-tuned model, for scans without any that is marked.
 
-    names: of the segments that are wanted, None for all.
+    names: of the segments that are wanted, None for all. speed: there is one only, which is said.
 
     Raises InputError when there is no such model, it was not fine-tuned, or does not know a segment.
     """
     if model is None:
         raise InputError("no support was given: mark at least one scan, or name a model that was fine-tuned")
     loaded = load_model((store or ModelStore()).find(model).folder)
-    segmenter = _made(TunedSegmenter, settings, *loaded, device)
+    segmenter = _made(TunedSegmenter, at_speed(TunedSegmenter, speed, settings), *loaded, device)
     return segmenter if names is None else segmenter.only(names)
 
 
