@@ -11,6 +11,7 @@ from SSLFewShotLib.tuning.loss import (
     channels_of,
     dice_of_segments,
     probabilities_from,
+    rarity,
     segmentation_loss,
 )
 
@@ -101,6 +102,27 @@ def test_cross_entropy_is_that_of_background_and_segments():
     loss, _ = segmentation_loss(logits, truth, ALL, known(True), "dice-ce", 0.9)
     assert loss.item() == pytest.approx((entropy / 4 + 1 - dice).item(), rel=1e-5)
     assert torch.allclose(probabilities_from(logits, "dice-ce"), found)
+
+
+def test_a_voxel_of_a_rare_segment_counts_by_the_root_of_how_rare_it_is():
+    truth = torch.zeros(1, 2, 1, 1, 40)
+    truth[0, 0, ..., :4] = 1
+    weights = torch.ones(1, 2, 1, 1, 40)
+    assert rarity(truth, weights).tolist() == [3.0, 1.0], "36 to 4; of the other there is nothing"
+    truth[0, 1, ..., :30] = 1
+    assert rarity(truth, weights).tolist() == [3.0, 1.0], "a segment that fills most counts no less"
+    many = torch.zeros(1, 1, 1, 100, 100)
+    many[..., 0, :2] = 1
+    assert rarity(many, torch.ones_like(many)).item() == 30.0
+
+
+def test_the_entropy_is_the_mean_by_these_weights():
+    found, truth = (0.8, 0.2, 0.3, 0.4), (1.0, 0.0, 0.0, 0.0)
+    loss, _ = segmentation_loss(row(*map(logit, found)), row(*truth), ALL, known(True), "bce-dice", 0.0)
+    root = math.sqrt(3)
+    bce = -(root * math.log(0.8) + math.log(0.8) + math.log(0.7) + math.log(0.6)) / (root + 3)
+    dice = (2 * 0.8 + 1) / (0.64 + 0.04 + 0.09 + 0.16 + 1 + 1)
+    assert loss.item() == pytest.approx(0.6 * bce + 0.4 * (1 - dice), rel=1e-5)
 
 
 def test_patches_in_which_nothing_counts_give_a_loss_of_zero_and_no_error():
