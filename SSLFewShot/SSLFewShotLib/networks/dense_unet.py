@@ -1,6 +1,6 @@
 """The densely connected 3D U-Net of side prediction, with its branch that reconstructs the scan.
 
-Dhere and Sivaswamy, "Self-supervised learning for segmentation" (ISBI 2021), section 3.1. The paper gives layers
+Dhere and Sivaswamy, "Self-supervised learning for segmentation", section 3.1. The paper gives layers
 and their order but no numbers of feature maps: here each dense layer adds `growth`, the 1 × 1 × 1 convolution
 keeps half, and the decoder has about half of those again.
 

@@ -1,6 +1,6 @@
 """SIDES: are these two organs of a pair of one side, or of opposite ones?
 
-Dhere and Sivaswamy, "Self-supervised learning for segmentation" (ISBI 2021), section 2: a siamese encoder sees
+Dhere and Sivaswamy, "Self-supervised learning for segmentation", section 2: a siamese encoder sees
 the organs alone, everything else masked out, so that it must know their shape and size and not where they lie.
 
 The paper writes d = ‖a − b‖² and then d²; meant is the contrastive loss of Hadsell, Chopra and LeCun (CVPR
