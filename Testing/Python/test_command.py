@@ -126,7 +126,7 @@ def overlapping(scans, tmp_path) -> tuple:
 def test_overlapping_segments_need_a_format_that_can_hold_them(form, overlapping, target, tmp_path):
     out = tmp_path / "out"
     outcome = sslfewshot("segment", target, *overlapping, "--output", out, *QUICK, "--format", form)
-    assert f"overlap, which .{form} cannot hold; give --format seg.nrrd" in outcome.error
+    assert f"overlap, which .{form} cannot hold; choose the format seg.nrrd" in outcome.error
     assert files_in(out) == []
 
 

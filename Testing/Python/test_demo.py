@@ -45,7 +45,7 @@ def test_the_demo_shows_its_result_and_is_only_repeated_when_asked_to(small, tmp
     the_report_is_whole(tmp_path / "demo", outcome.result, ["phantom_001", "phantom_002"])
     labels = read_labels(tmp_path / "demo" / "segmentations" / "phantom_001_ct_seg.seg.nrrd")
     assert [segment.name for segment in labels.segments][:2] == ["Liver", "Spleen"]
-    assert "not empty; give --overwrite" in sslfewshot(*arguments).error
+    assert "not empty; overwrite it, or choose another" in sslfewshot(*arguments).error
     again = sslfewshot(*arguments, "--overwrite", "--seed", "1")
     assert again.code == 0 and again.out.startswith("mean Dice 0.")
     assert again.out.endswith(f"open {tmp_path / 'demo' / 'report.md'}\n")

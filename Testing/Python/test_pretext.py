@@ -21,6 +21,7 @@ from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.patches import PLANE_AXES
 from SSLFewShotLib.sampling.preparation import PreparedScan
+from SSLFewShotLib.sampling.slices import SlicePreparation, SliceScan
 
 # Small convolutions are slower on several threads that wait for one another.
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -33,7 +34,8 @@ def scan_of(values: np.ndarray, task, margin: int = 0) -> PreparedScan:
     body = np.zeros(values.shape, bool)
     body[tuple(slice(margin, n - margin) for n in values.shape)] = True
     spacing = np.full(3, EXTENT.scale * task.preparation.step)
-    return PreparedScan(
+    kind = SliceScan if isinstance(task.preparation, SlicePreparation) else PreparedScan
+    return kind(
         torch.from_numpy(values.astype(np.float32)),
         torch.from_numpy(body),
         np.zeros(3),

@@ -197,7 +197,7 @@ def test_both_halves_label_each_other(cohort, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ("magic",)}, "method 'magic': knn, aligned, prototype or box"),
+        ({"methods": ("magic",)}, "method 'magic': knn, aligned, prototype, finetune or box"),
         ({"models": ()}, "knn: a model is needed"),
         ({"models": ("nothing-of-the-kind",)}, "no model of this name"),
         ({"settings": {"colour": 1}}, "not all are settings of knn"),

@@ -58,7 +58,7 @@ def test_initialize_tells_what_the_worker_can_do(real, tmp_path):
     }
     assert {"dense", "heatmap", "reg2d", "doersch"} <= set(info["pretexts"])
     assert (
-        info["segmenters"] == ["auto", "aligned", "prototype", "knn", "box"]
+        info["segmenters"] == ["auto", "aligned", "prototype", "knn", "finetune", "tuned", "box"]
         and info["default_model"] == "xavier+gvdiff"
     )
 
