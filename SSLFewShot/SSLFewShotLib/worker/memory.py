@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # How far off the estimate may be.
 _MARGIN = 1.5
 # Libraries that are loaded during the first job, and blocks that are free but cannot be given back.
-_ANYWAY = 60_000_000
+_ANYWAY = 40_000_000
 # Choosing points of a support: what is body, marked, near and far, as truth values, and distances.
 _CHOOSING = 7
 # Deciding on a scan's own grid: winner, labels, two masks, the confidence and its copy that is written.
@@ -65,7 +65,7 @@ def needed_for(job: SegmentationJob, supports: bool = True) -> int:
     supports: whether they have to be read; False for those that are warm already.
 
     Scans that cannot be read count nothing: reading them will say so. For scans of 128 × 128 × 100 to 512 × 512 ×
-    400 voxels it was 0.76 to 1.29 times what was measured.
+    400 voxels it was 0.8 to 1.9 times what was measured.
     """
     pairs = (
         [(scan_size(Path(image)), scan_size(Path(labels))) for image, labels in job.supports] if supports else []
