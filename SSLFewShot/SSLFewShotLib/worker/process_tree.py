@@ -112,10 +112,8 @@ def kill_tree(
         if sys.platform == "win32":
             _taskkill(alive)
         else:
-            for group in {process.group for process in alive} & {root.pid for root in roots}:
-                # All at once, also those that are being started.
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(group, signal.SIGKILL)
+            for root in roots:
+                _kill_group(root)
             for process in alive:
                 _kill(process)
         killed.update(process.pid for process in alive)
@@ -131,6 +129,14 @@ def _kill(process: Process) -> None:
             os.kill(process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             return
+
+
+def _kill_group(root: Process) -> None:
+    """End all of the group that a process leads, at once: those too that are being started and in no list."""
+    now = find(root.pid)
+    if root.group == root.pid and (now is None or now.started == root.started):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(root.pid, signal.SIGKILL)
 
 
 def _taskkill(alive: list[Process]) -> None:
