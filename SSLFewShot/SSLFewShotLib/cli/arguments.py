@@ -20,6 +20,7 @@ from SSLFewShotLib.cli.shared_arguments import (
     add_output,
     add_overwrite,
     add_seed,
+    add_suffixes,
     add_support,
     add_targets,
     add_worker,
@@ -261,12 +262,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         help="each half of the cases is segmented from the other (paper, section 3.1)",
     )
     parser.add_argument("--save-segmentations", action="store_true", help="keep the labels that were scored")
-    parser.add_argument(
-        "--image-suffix", metavar="TEXT", help="what images' names end in instead of the rule below, such as _t1"
-    )
-    parser.add_argument(
-        "--label-suffix", metavar="TEXT", help="what labels' names end in instead of the rule below, such as _gt"
-    )
+    add_suffixes(parser)
     add_seed(parser)
     add_segmenter_settings(parser)
     add_overwrite(parser)

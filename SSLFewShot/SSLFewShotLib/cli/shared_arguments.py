@@ -63,6 +63,16 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same result (default 0)")
 
 
+def add_suffixes(parser: argparse.ArgumentParser) -> None:
+    """Add --image-suffix and --label-suffix, for names that `PAIRING` does not cover."""
+    parser.add_argument(
+        "--image-suffix", metavar="TEXT", help="what images' names end in instead of the rule below, such as _t1"
+    )
+    parser.add_argument(
+        "--label-suffix", metavar="TEXT", help="what labels' names end in instead of the rule below, such as _gt"
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add --device."""
     help = "auto (default: a GPU when there is one), cpu, cuda, cuda:N or mps"

@@ -11,6 +11,7 @@ from SSLFewShotLib.cli.shared_arguments import (
     add_command,
     add_device,
     add_overwrite,
+    add_suffixes,
     given,
     names_in,
     numbers_in,
@@ -54,12 +55,7 @@ def add_study(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--output", type=path_in, required=True, metavar="DIR", help="an unfinished study there is continued"
     )
-    parser.add_argument(
-        "--image-suffix", metavar="TEXT", help="what images' names end in instead of the rule below, such as _t1"
-    )
-    parser.add_argument(
-        "--label-suffix", metavar="TEXT", help="what labels' names end in instead of the rule below, such as _gt"
-    )
+    add_suffixes(parser)
     add_tuning_settings(parser)
     add_overwrite(parser)
     add_device(parser)

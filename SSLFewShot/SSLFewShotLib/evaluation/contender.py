@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from SSLFewShotLib.imaging.labelmap import LabelMap
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
 Supports = tuple[str, ...]
@@ -30,10 +31,16 @@ class Contender(ABC):
         return f"{self.method} {self.model}".strip()
 
     @abstractmethod
+    def _segmenter(self) -> Segmenter:
+        """A new one, not yet fitted. Raises InputError for settings that it does not have."""
+
     def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
         """Fit one segmenter to each support set; those of an earlier call are forgotten."""
+        self.fitted = {}
+        for number, (supports, support) in enumerate(sets.items()):
+            report = portion(progress, number / len(sets), (number + 1) / len(sets))
+            self.fitted[supports] = self._segmenter().fit(support, report)
 
-    @abstractmethod
     def predict(
         self, supports: Supports, volume: Volume, progress: Progress = ignore_progress
     ) -> tuple[LabelMap, dict[str, float]]:
@@ -42,6 +49,9 @@ class Contender(ABC):
         Returns the labels, and measured numbers: seconds that a fitted segmenter takes, as if no other set had
         been there; recall of its neighbour search, where there is one.
         """
+        began = time.perf_counter()
+        labels, _ = self.fitted[supports].predict(volume, progress)
+        return labels, {"seconds": time.perf_counter() - began}
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:

@@ -40,18 +40,8 @@ class BoxContender(Contender):
 
     method = "box"
 
-    def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
-        self.fitted = {}
-        for number, (supports, support) in enumerate(sets.items()):
-            report = portion(progress, number / len(sets), (number + 1) / len(sets))
-            self.fitted[supports] = BodyBoxSegmenter().fit(support, report)
-
-    def predict(
-        self, supports: Supports, volume: Volume, progress: Progress = ignore_progress
-    ) -> tuple[LabelMap, dict[str, float]]:
-        began = time.perf_counter()
-        labels, _ = self.fitted[supports].predict(volume, progress)
-        return labels, {"seconds": time.perf_counter() - began}
+    def _segmenter(self) -> BodyBoxSegmenter:
+        return BodyBoxSegmenter()
 
     def facts(self) -> dict[str, Any]:
         return {"pretraining": []}
@@ -132,12 +122,6 @@ class AlignedContender(ModelContender):
     kind = AlignedSegmenter
     descriptor: DenseDescriptor
     _described: tuple[Volume, float] | None = None
-
-    def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
-        self.fitted = {}
-        for number, (supports, support) in enumerate(sets.items()):
-            report = portion(progress, number / len(sets), (number + 1) / len(sets))
-            self.fitted[supports] = self._segmenter().fit(support, report)
 
     def predict(
         self, supports: Supports, volume: Volume, progress: Progress = ignore_progress

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import Any
 import torch
 
 from SSLFewShotLib.errors import InputError, InputWarning
-from SSLFewShotLib.evaluation.contender import Contender, Supports
-from SSLFewShotLib.imaging.labelmap import LabelMap
-from SSLFewShotLib.imaging.support import SupportSet
+from SSLFewShotLib.evaluation.contender import Contender
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelStore
 from SSLFewShotLib.pretext.continuing import Beginning
-from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.finetune import FineTuneSegmenter
 
@@ -51,19 +47,6 @@ class FineTuneContender(Contender):
             raise InputError(
                 f"settings {', '.join(self.settings)}: not all are settings of {self.method} ({error})"
             ) from None
-
-    def fit(self, sets: Mapping[Supports, SupportSet], progress: Progress = ignore_progress) -> None:
-        self.fitted = {}
-        for number, (supports, support) in enumerate(sets.items()):
-            report = portion(progress, number / len(sets), (number + 1) / len(sets))
-            self.fitted[supports] = self._segmenter().fit(support, report)
-
-    def predict(
-        self, supports: Supports, volume: Volume, progress: Progress = ignore_progress
-    ) -> tuple[LabelMap, dict[str, float]]:
-        began = time.perf_counter()
-        labels, _ = self.fitted[supports].predict(volume, progress)
-        return labels, {"seconds": time.perf_counter() - began}
 
     def facts(self) -> dict[str, Any]:
         said = self._segmenter().provenance()
