@@ -14,6 +14,7 @@ from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.descriptors.kept import KeptWith
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.networks.device_memory import on_device_or_cpu
+from SSLFewShotLib.networks.tiles import TILES_AT_ONCE, through_network
 from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.pretext.dense import CROP, dense_preparation
 from SSLFewShotLib.progress import Progress, portion
@@ -27,8 +28,6 @@ OVERLAP = 0.2
 _WINDOW = 0.22
 _MOST_BYTES = 6_000_000_000
 """Of a field; it is needed twice for a moment."""
-_TILES_AT_ONCE = 2
-"""For a single small tile torch takes a convolution on the CPU that is three times as slow."""
 
 
 class DenseDescriptor(Descriptor):
@@ -82,9 +81,9 @@ class DenseDescriptor(Descriptor):
         window = gaussian_window(self.tile, _WINDOW)
         parts = [part for part in tiles_of(tuple(shape), self.tile, OVERLAP) if scan.body[part].any()]
         device = self.device
-        for start in range(0, len(parts), _TILES_AT_ONCE):
+        for start in range(0, len(parts), TILES_AT_ONCE):
             progress(start / len(parts), f"describing {scan.name}")
-            some = parts[start : start + _TILES_AT_ONCE]
+            some = parts[start : start + TILES_AT_ONCE]
             through = functools.partial(self._through, [scan.values[part] for part in some])
             found, device = on_device_or_cpu(through, device, scan.name)
             for part, vectors in zip(some, found, strict=True):
@@ -97,23 +96,8 @@ class DenseDescriptor(Descriptor):
         return total.numpy()
 
     def _through(self, tiles: list[torch.Tensor], device: torch.device) -> torch.Tensor:
-        """(K, J, I) values of tiles, of `tile` at most, to (N, C, *tile) vectors of unit length, on the CPU."""
-        # Weights that are moved in inference mode could not be used outside of it any more.
-        self.network.to(device)
-        filled = []
-        for tile in tiles:
-            padding = [
-                p for n, side in zip(reversed(tile.shape), reversed(self.tile), strict=True) for p in (0, side - n)
-            ]
-            filled.append(F.pad(tile[None, None], padding, mode="replicate"))
-        if len(filled) < _TILES_AT_ONCE:
-            # Never a single one; and a tile's vectors are the same to the last bit in whatever company.
-            filled.append(filled[0])
-        with torch.inference_mode():
-            values = torch.cat(filled).to(device)
-            with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                found = self.network(values.contiguous(memory_format=torch.channels_last_3d))
-            return F.normalize(found[: len(tiles)].float(), dim=1).cpu().clone()
+        """(K, J, I) values of tiles to (N, C, *tile) vectors of unit length, on the CPU."""
+        return through_network(self.network, _unit_length, tiles, self.tile, device)
 
     def _describe(self, scan: PreparedScan, points: np.ndarray, progress: Progress) -> np.ndarray:
         field = self.field(scan, portion(progress, 0.0, 0.9))
@@ -123,3 +107,7 @@ class DenseDescriptor(Descriptor):
             progress(0.9 + 0.1 * number / len(field), f"describing {scan.name}")
             vectors[:, number] = ndimage.map_coordinates(channel, positions, order=1, mode="nearest")
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+
+
+def _unit_length(vectors: torch.Tensor) -> torch.Tensor:
+    return F.normalize(vectors, dim=1)

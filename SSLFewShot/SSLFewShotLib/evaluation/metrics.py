@@ -15,6 +15,7 @@ from skimage.measure import marching_cubes
 
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.labelmap import LabelMap
+from SSLFewShotLib.imaging.mask_box import mask_box
 from SSLFewShotLib.progress import Progress, ignore_progress, watched
 
 
@@ -71,7 +72,7 @@ def surface_metrics(
         return SurfaceMetrics(math.nan, math.nan)
     if not prediction.any():
         return SurfaceMetrics(0.0, _diagonal(reference.shape, matrix))
-    box = _bounding_box(reference | prediction)
+    box = mask_box(reference | prediction)
     points, areas = zip(*(_surface(mask[box], matrix) for mask in (reference, prediction)), strict=True)
     # An unbalanced tree is built several times faster and answers as fast for points on a surface.
     trees = [KDTree(p, balanced_tree=False, compact_nodes=False) for p in points]
@@ -126,14 +127,6 @@ def score_case(
             }
         )
     return rows
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    box = []
-    for axis in range(3):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        box.append(slice(int(there[0]), int(there[-1]) + 1))
-    return tuple(box)
 
 
 def _diagonal(shape: tuple[int, ...], matrix: np.ndarray) -> float:

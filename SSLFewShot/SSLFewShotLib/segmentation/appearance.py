@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from SSLFewShotLib.imaging.mask_box import box_with_margin
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.sampling.preparation import PreparedScan
 
@@ -35,15 +36,12 @@ class Samples:
         spacing = volume.spacing[::-1]
         reach = _SURROUNDINGS * float(scan.spacing.min())
         steps = np.maximum(1, np.floor(scan.spacing.min() / _PARTS / spacing)).astype(int)
-        box = []
-        for axis, (step, width) in enumerate(zip(steps, spacing, strict=True)):
-            found = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-            margin = int(np.ceil(reach / width))
-            box.append(slice(max(0, found[0] - margin), found[-1] + margin + 1, step))
-        part, marked = volume.array[tuple(box)], mask[tuple(box)]
-        if not marked.any():  # thinner than the steps
-            part, marked = (array[tuple(slice(b.start, b.stop) for b in box)] for array in (volume.array, mask))
+        margin = np.ceil(reach / spacing).astype(int)
+        box = box_with_margin(mask, margin, steps)
+        if not mask[box].any():  # thinner than the steps
             steps = np.ones(3, int)
+            box = box_with_margin(mask, margin)
+        part, marked = volume.array[box], mask[box]
         depth = ndimage.distance_transform_edt(marked, sampling=spacing * steps)
         away = ndimage.distance_transform_edt(~marked, sampling=spacing * steps)
         values = scan.scale(part)

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from SSLFewShotLib.imaging.body import body_box
 from SSLFewShotLib.imaging.labelmap import LabelMap
+from SSLFewShotLib.imaging.mask_box import mask_box
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
@@ -98,9 +99,9 @@ class BodyBoxSegmenter(Segmenter):
 
 
 def _marking(volume: Volume, mask: np.ndarray, segment: int, body: np.ndarray) -> _Marking:
-    ranges = [np.flatnonzero(mask.any(axis=tuple(o for o in range(3) if o != a))) for a in range(3)]
-    crop = np.pad(mask[tuple(slice(r[0], r[-1] + 1) for r in ranges)].astype(np.uint8) * 255, 1)
-    first = np.array([r[0] - 1 for r in ranges])[::-1]
+    box = mask_box(mask)
+    crop = np.pad(mask[box].astype(np.uint8) * 255, 1)
+    first = np.array([part.start - 1 for part in box])[::-1]
     to_crop = volume.lpsToIjk
     to_crop[:3, 3] -= first
     low, high = first, first + np.array(crop.shape[::-1]) - 1

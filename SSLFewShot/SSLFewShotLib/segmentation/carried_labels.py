@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from SSLFewShotLib.imaging.mask_box import mask_box
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.segmentation.alignment import Alignment
@@ -23,17 +24,14 @@ class Marking:
     @classmethod
     def of(cls, volume: Volume, mask: np.ndarray, segment: int, smoothing: float = 0.0) -> Marking:
         """Crop a mask (K, J, I) on a volume's grid; it must hold a voxel. smoothing: mm, a Gaussian's sigma."""
-        ranges = [np.flatnonzero(mask.any(axis=tuple(o for o in range(3) if o != a))) for a in range(3)]
+        box = mask_box(mask)
         sigma = smoothing / volume.spacing[::-1]
         rim = 1 + np.ceil(2 * sigma).astype(int)
-        crop = (
-            np.pad(mask[tuple(slice(r[0], r[-1] + 1) for r in ranges)], [(n, n) for n in rim]).astype(np.uint8)
-            * 255
-        )
+        crop = np.pad(mask[box].astype(np.uint8) * 255, [(n, n) for n in rim])
         if smoothing > 0:
             crop = ndimage.gaussian_filter(crop, sigma, mode="constant", truncate=2.0)
         matrix = volume.lpsToIjk
-        matrix[:3, 3] -= np.array([r[0] - n for r, n in zip(ranges, rim, strict=True)])[::-1]
+        matrix[:3, 3] -= np.array([part.start - n for part, n in zip(box, rim, strict=True)])[::-1]
         return cls(segment, crop, matrix)
 
     def corners(self) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from SSLFewShotLib.imaging.labelmap import LabelMap, Segment
+from SSLFewShotLib.imaging.mask_box import mask_box
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, watched
 
@@ -20,7 +21,7 @@ def labels_from_probabilities(
     volume: Volume,
     probabilities: np.ndarray,
     origin: np.ndarray,
-    spacing: float,
+    spacing: float | np.ndarray,
     segments: Sequence[Segment],
     overlapping: bool = False,
     largest_component: bool = False,
@@ -28,12 +29,13 @@ def labels_from_probabilities(
 ) -> tuple[LabelMap, Volume]:
     """Interpolate probabilities linearly to the scan's grid and decide.
 
-    probabilities: (S, K, J, I) on a lattice along L, P, S with the given origin (LPS mm) and spacing (mm).
+    probabilities: (S, K, J, I) on a lattice along L, P, S with the given origin (LPS mm) and spacing, mm,
+    one or (3,) along L, P, S.
 
     Works only where any probability is above 0; the decision is that of `decide_in_slabs`.
     """
     # (i, j, k) of the scan to (i, j, k) of the lattice, in one affine step.
-    matrix = (volume.ijkToLps[:3, :3] / spacing).astype(np.float32)
+    matrix = (volume.ijkToLps[:3, :3] / np.broadcast_to(spacing, 3)[:, None]).astype(np.float32)
     shift = ((volume.ijkToLps[:3, 3] - origin) / spacing).astype(np.float32)
 
     def interpolated(slab: tuple[slice, slice, slice]) -> np.ndarray:
@@ -126,10 +128,9 @@ def _without_small_pieces(
 
 def largest_piece(mask: np.ndarray) -> np.ndarray:
     """The largest connected piece (26 neighbours) of a (K, J, I) mask."""
-    if not mask.any():
+    box = mask_box(mask)
+    if box is None:
         return mask
-    ranges = [np.flatnonzero(mask.any(axis=tuple(o for o in range(3) if o != a))) for a in range(3)]
-    box = tuple(slice(r[0], r[-1] + 1) for r in ranges)
     pieces, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
     if count < 2:
         return mask

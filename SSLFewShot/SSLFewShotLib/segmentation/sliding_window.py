@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from SSLFewShotLib.networks.device_memory import on_device_or_cpu
+from SSLFewShotLib.networks.tiles import TILES_AT_ONCE, through_network
 from SSLFewShotLib.progress import Progress, ignore_progress
 from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.sampling.tiles import gaussian_window, tiles_of
@@ -22,8 +22,6 @@ WIDTH = 1 / 8
 too)."""
 NEGLIGIBLE = 0.02
 """Probabilities below are taken for 0, so that only what may be a structure is decided on the scan's own grid."""
-_TILES_AT_ONCE = 2
-"""For a single small tile torch takes a convolution on the CPU that is three times as slow."""
 
 
 def segment_probabilities(
@@ -46,10 +44,11 @@ def segment_probabilities(
     window = gaussian_window(patch, WIDTH)
     parts = [part for part in tiles_of(shape, patch, OVERLAP) if scan.body[part].any()]
     device = torch.device(device)
-    for start in range(0, len(parts), _TILES_AT_ONCE):
+    finish = functools.partial(probabilities_from, loss=loss)
+    for start in range(0, len(parts), TILES_AT_ONCE):
         progress(start / len(parts), f"segmenting {scan.name}")
-        some = parts[start : start + _TILES_AT_ONCE]
-        through = functools.partial(_through, network, [scan.values[part] for part in some], patch, loss)
+        some = parts[start : start + TILES_AT_ONCE]
+        through = functools.partial(through_network, network, finish, [scan.values[part] for part in some], patch)
         found, device = on_device_or_cpu(through, device, scan.name)
         for part, probabilities in zip(some, found, strict=True):
             inside = tuple(slice(n) for n in scan.values[part].shape)
@@ -59,21 +58,3 @@ def segment_probabilities(
     total[total < NEGLIGIBLE] = 0
     progress(1.0, f"segmented {scan.name}")
     return total.numpy()
-
-
-def _through(
-    network: nn.Module, tiles: list[torch.Tensor], patch: tuple[int, int, int], loss: str, device: torch.device
-) -> torch.Tensor:
-    """(N, S, *patch) probabilities of tiles, of `patch` at most, on the CPU."""
-    network.to(device)
-    filled = []
-    for tile in tiles:
-        padding = [p for n, side in zip(reversed(tile.shape), reversed(patch), strict=True) for p in (0, side - n)]
-        filled.append(F.pad(tile[None, None], padding, mode="replicate"))
-    if len(filled) < _TILES_AT_ONCE:
-        filled.append(filled[0])
-    with torch.inference_mode():
-        values = torch.cat(filled).to(device).contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-            logits = network(values)
-        return probabilities_from(logits[: len(tiles)].float(), loss).cpu().clone()

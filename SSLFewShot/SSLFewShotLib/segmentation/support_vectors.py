@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from SSLFewShotLib.descriptors.descriptor import Descriptor
+from SSLFewShotLib.imaging.mask_box import box_with_margin
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, portion, watched
 from SSLFewShotLib.segmentation.lattice import Lattice
@@ -149,10 +150,7 @@ def _dilated(mask: np.ndarray, distance: float, spacing: np.ndarray) -> np.ndarr
     if not mask.any():
         return mask
     margin = np.ceil(distance / spacing).astype(int) + 1
-    ranges = [np.flatnonzero(mask.any(axis=tuple(o for o in range(3) if o != a))) for a in range(3)]
-    box = tuple(
-        slice(max(0, r[0] - m), min(n, r[-1] + m + 1)) for r, m, n in zip(ranges, margin, mask.shape, strict=True)
-    )
+    box = box_with_margin(mask, margin)
     coarse, steps = mask[box], np.ones(3, int)
     while np.prod(np.ceil(coarse.shape / steps)) > _DISTANCE_VOXELS:
         steps[np.argmin(steps * spacing)] += 1

@@ -14,8 +14,7 @@ from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelCard, ModelStore
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
-from SSLFewShotLib.segmentation.carried_labels import LatticeProbabilities
-from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
+from SSLFewShotLib.segmentation.decision import labels_from_probabilities
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 from SSLFewShotLib.segmentation.sliding_window import segment_probabilities
 from SSLFewShotLib.tuning.tuned import TunedNetwork, check_tuned, segments_of
@@ -106,18 +105,11 @@ def labelled_by(
     found = segment_probabilities(
         scan, tuned.network, tuned.patch, tuned.loss, len(tuned.segments), device, portion(progress, 0.1, 0.8)
     )
-    source = LatticeProbabilities(scan.origin, scan.spacing, found)
-    box = source.box()
-
-    def looked_up(slab: tuple[slice, slice, slice]) -> np.ndarray:
-        k, j, i = np.meshgrid(*(np.arange(s.start, s.stop) for s in slab), indexing="ij")
-        points = volume.points_from_indices(np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1))
-        return source(points).reshape(len(found), *k.shape)
-
-    labels, confidence = decide_in_slabs(
+    labels, confidence = labels_from_probabilities(
         volume,
-        looked_up,
-        None if box is None else box_on_grid(volume, box),
+        found,
+        scan.origin,
+        scan.spacing,
         tuned.segments,
         tuned.overlapping,
         largest_component,

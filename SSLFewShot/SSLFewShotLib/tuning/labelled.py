@@ -11,6 +11,7 @@ import torch
 
 from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.labelmap import LabelMap, Segment
+from SSLFewShotLib.imaging.mask_box import mask_box
 from SSLFewShotLib.imaging.resampling import resample
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
@@ -189,11 +190,11 @@ def _check_weights(volume: Volume, weights: np.ndarray) -> None:
 
 def _soft(volume: Volume, mask: np.ndarray, scan: PreparedScan) -> SoftMask:
     """A mask (K, J, I) on a volume's grid as shares of the prepared voxels, cropped to where there is any."""
-    ranges = [np.flatnonzero(mask.any(axis=tuple(o for o in range(3) if o != a))) for a in range(3)]
-    first, last = np.array([r[0] for r in ranges]), np.array([r[-1] for r in ranges])
+    box = mask_box(mask)
+    first = np.array([part.start for part in box])
     # As much around it as smoothing before a coarser grid reaches.
     rim = np.ceil(3 * scan.spacing.max() / volume.spacing[::-1]).astype(int)
-    crop = np.pad(mask[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))], [(r, r) for r in rim])
+    crop = np.pad(mask[box], [(r, r) for r in rim])
     matrix = volume.ijkToLps.copy()
     matrix[:3, 3] = volume.points_from_indices([(first - rim)[::-1]])[0]
     source = Volume(crop.astype(np.float32), matrix, volume.name)
