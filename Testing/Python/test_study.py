@@ -9,8 +9,9 @@ from command_line import sslfewshot
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.evaluation.study import study
 from SSLFewShotLib.evaluation.study_curves import mean_by_iteration, moving_average
-from SSLFewShotLib.evaluation.study_runs import planned_runs
+from SSLFewShotLib.evaluation.study_runs import planned_runs, starts_of
 from SSLFewShotLib.imaging.files import write_labels, write_volume
+from SSLFewShotLib.pretext.continuing import Beginning
 from tuning_samples import blocks, write_small_model
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread", "own_store")
@@ -28,12 +29,12 @@ def cases(tmp_path_factory):
     return folder
 
 
-def small_study(cases, output, seeds: int = 2, **more):
+def small_study(cases, output, seeds: int = 2, models=None, **more):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
         return study(
             cases / "scans", ["b_0", "b_1", "b_2"], output, shots=(1, 2), seeds=seeds,
-            model=str(cases / "small-ct"), device="cpu", settings={"iterations": 2}, **more,
+            models=models or [str(cases / "small-ct")], device="cpu", settings={"iterations": 2}, **more,
         )  # fmt: skip
 
 
@@ -42,12 +43,13 @@ def content(output, name: str = "results.csv"):
     return [{key: value for key, value in row.items() if key not in ("seconds", "minutes")} for row in rows]
 
 
-def test_both_starts_get_the_same_scans_and_more_scans_contain_the_fewer():
-    runs = planned_runs(["a", "b", "c", "d"], (1, 3), 3)
+def test_all_starts_get_the_same_scans_and_more_scans_contain_the_fewer(cases):
+    starts = starts_of([Beginning.read(cases / "small-ct")])
+    runs = planned_runs(["a", "b", "c", "d"], (1, 3), 3, starts)
     assert len(runs) == 12 and [run.seed for run in runs] == [0] * 4 + [1] * 4 + [2] * 4
     for seed in range(3):
-        sets = {(run.start, run.shots): run.supports for run in runs if run.seed == seed}
-        assert sets["pretrained", 1] == sets["scratch", 1] and sets["pretrained", 3] == sets["scratch", 3]
+        sets = {(run.start.label, run.shots): run.supports for run in runs if run.seed == seed}
+        assert sets["small-ct", 1] == sets["scratch", 1] and sets["small-ct", 3] == sets["scratch", 3]
         assert set(sets["scratch", 1]) < set(sets["scratch", 3])
     assert len({run.supports for run in runs if run.shots == 3}) > 1
 
@@ -63,7 +65,7 @@ def test_both_starts_get_the_same_scans_and_more_scans_contain_the_fewer():
 )
 def test_a_plan_that_cannot_be_is_refused(supports, shots, seeds, said):
     with pytest.raises(InputError, match=said):
-        planned_runs(supports, shots, seeds)
+        planned_runs(supports, shots, seeds, ())
 
 
 def test_a_study_scores_every_query_from_both_starts_and_leaves_tables_and_plots(cases, tmp_path):
@@ -72,10 +74,10 @@ def test_a_study_scores_every_query_from_both_starts_and_leaves_tables_and_plots
     # Two seeds, two numbers of scans, two starts, two queries, two structures.
     assert len(rows) == 32 and {row["query"] for row in rows} == {"b_3", "b_4"}
     assert {(row["model"], row["shots"]) for row in rows} == {
-        (start, shots) for start in ("pretrained", "scratch") for shots in ("1", "2")
+        (start, shots) for start in ("small-ct", "scratch") for shots in ("1", "2")
     }
     assert [(s["model"], s["shots"], s["repetitions"], s["pairs"]) for s in written["summary"]] == [
-        ("pretrained", 1, 2, 4), ("scratch", 1, 2, 4), ("pretrained", 2, 2, 4), ("scratch", 2, 2, 4)
+        ("small-ct", 1, 2, 4), ("scratch", 1, 2, 4), ("small-ct", 2, 2, 4), ("scratch", 2, 2, 4)
     ]  # fmt: skip
     assert json.loads((tmp_path / "out" / "study.json").read_text(encoding="utf-8")) == written
     for name in ("dice_over_scans.png", "convergence.png"):
@@ -114,6 +116,30 @@ def test_further_seeds_go_on_with_what_is_there_and_other_settings_are_refused(c
         small_study(cases, tmp_path / "out", queries=["b_3"])
 
 
+def test_random_weights_stand_once_for_all_models_of_one_network(cases, tmp_path):
+    write_small_model(tmp_path / "other-ct", seed=1)
+    write_small_model(tmp_path / "coarse-ct", seed=1)
+    card = json.loads((tmp_path / "coarse-ct" / "card.json").read_text(encoding="utf-8"))
+    card["preprocessing"]["spacing_mm"] *= 2
+    (tmp_path / "coarse-ct" / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    models = [Beginning.read(f) for f in (cases / "small-ct", tmp_path / "other-ct", tmp_path / "coarse-ct")]
+    labels = ["small-ct", "scratch", "other-ct", "coarse-ct", "scratch (coarse-ct)"]
+    assert [start.label for start in starts_of(models)] == labels
+    with pytest.raises(InputError, match="small-ct: two models have this name"):
+        starts_of([models[0], models[1], models[0]])
+
+
+def test_a_study_takes_in_further_models(cases, tmp_path):
+    small_study(cases, tmp_path / "out", seeds=1)
+    write_small_model(tmp_path / "other-ct", seed=1)
+    both = [str(cases / "small-ct"), str(tmp_path / "other-ct")]
+    written = small_study(cases, tmp_path / "out", seeds=1, models=both)
+    assert {row["model"] for row in written["summary"]} == {"small-ct", "scratch", "other-ct"}
+    write_small_model(tmp_path / "again" / "other-ct", seed=2)
+    with pytest.raises(InputError, match="holds a study with other models"):
+        small_study(cases, tmp_path / "out", seeds=1, models=[both[0], str(tmp_path / "again" / "other-ct")])
+
+
 def test_a_scan_that_is_support_and_query_is_refused(cases, tmp_path):
     with pytest.raises(InputError, match="b_1: named as support and as query"):
         small_study(cases, tmp_path / "out", queries=["b_1", "b_3"])
@@ -128,14 +154,14 @@ def test_settings_that_a_study_sets_itself_are_refused(cases, tmp_path):
 
 def test_the_command_prints_means_and_answers_in_json(cases, tmp_path):
     named = ("--supports", "b_0,b_1,b_2", "--queries", "b_3", "--shots", "1", "--seeds", "1")
-    how = ("--model", cases / "small-ct", "--iterations", "1", "--device", "cpu", "--output", tmp_path / "out")
+    how = ("--models", cases / "small-ct", "--iterations", "1", "--device", "cpu", "--output", tmp_path / "out")
     given = ("study", cases / "scans", *named, *how)
     outcome = sslfewshot(*given)
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["scans", "start", "Dice", "±", "over", "seeds"] and len(lines) == 3
     again = sslfewshot(*given, "--json").result
-    assert [row["model"] for row in again["summary"]] == ["pretrained", "scratch"]
+    assert [row["model"] for row in again["summary"]] == ["small-ct", "scratch"]
 
 
 def test_curves_are_averaged_as_they_say():

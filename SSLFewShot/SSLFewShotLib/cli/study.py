@@ -12,7 +12,6 @@ from SSLFewShotLib.cli.shared_arguments import (
     add_device,
     add_overwrite,
     add_suffixes,
-    given,
     names_in,
     numbers_in,
     path_in,
@@ -50,7 +49,10 @@ def add_study(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="repetitions (default 3)")
     parser.add_argument(
-        "--model", type=given, metavar="NAME_OR_DIR", help="to begin with (default: the one that fits)"
+        "--models",
+        type=names_in,
+        metavar="NAME_OR_DIR,…",
+        help="to begin with, beside random weights (default: the one that fits)",
     )
     parser.add_argument(
         "--output", type=path_in, required=True, metavar="DIR", help="an unfinished study there is continued"
@@ -71,7 +73,7 @@ def study(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, 
         arguments.output,
         shots=arguments.shots,
         seeds=arguments.seeds,
-        model=arguments.model,
+        models=arguments.models,
         queries=arguments.queries,
         device=arguments.device,
         settings=tuning_settings(arguments),
@@ -80,9 +82,10 @@ def study(arguments: argparse.Namespace, progress: Progress) -> tuple[dict[str, 
         label_suffix=arguments.label_suffix,
         progress=progress,
     )
-    lines = ["scans  start       Dice   ± over seeds"]
+    wide = max((len(row["model"]) for row in result["summary"]), default=0)
+    lines = [f"scans  {'start':<{wide}}   Dice   ± over seeds"]
     for row in result["summary"]:
         spread = "–" if row["dice_sd"] is None else f"{row['dice_sd']:.3f}"
         dice = "–" if row["dice"] is None else f"{row['dice']:.3f}"
-        lines.append(f"{row['shots']:>5}  {row['model']:<10}  {dice}  {spread} ({row['repetitions']} seeds)")
+        lines.append(f"{row['shots']:>5}  {row['model']:<{wide}}  {dice}  {spread} ({row['repetitions']} seeds)")
     return result, "\n".join(lines)

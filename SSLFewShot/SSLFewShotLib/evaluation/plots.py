@@ -21,7 +21,7 @@ from SSLFewShotLib.imaging.labelmap import Segment
 __all__ = ["confidence_overlay", "dice_over_shots", "dice_table", "slices_with_contours", "tsne_plot"]
 
 # Okabe and Ito (2008): told apart with any colour vision.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _MARKERS = "osD^vPX*"
 
 
@@ -46,7 +46,7 @@ def dice_over_shots(rows: Sequence[Mapping], path: str | Path, title: str = "", 
         offset = 0.07 * (number - (len(models) - 1) / 2)
         axes.errorbar(
             np.array(shots) + offset, means, yerr=spreads, label=model, capsize=2.5, linewidth=1.6, markersize=5,
-            elinewidth=1, color=_PALETTE[number % len(_PALETTE)], marker=_MARKERS[number % len(_MARKERS)],
+            elinewidth=1, color=PALETTE[number % len(PALETTE)], marker=_MARKERS[number % len(_MARKERS)],
         )  # fmt: skip
     axes.set(xlabel="labelled scans (shots)", ylabel="mean Dice", title=title, xticks=all_shots)
     axes.set_ylim(0, 1)

@@ -22,7 +22,7 @@ from SSLFewShotLib.evaluation.plots import dice_over_shots
 from SSLFewShotLib.evaluation.report_text import summary_csv
 from SSLFewShotLib.evaluation.results import RESULTS_FILE, ResultTable
 from SSLFewShotLib.evaluation.study_curves import draw_convergence
-from SSLFewShotLib.evaluation.study_runs import SCRATCH, Run, planned_runs
+from SSLFewShotLib.evaluation.study_runs import Run, planned_runs, starts_of
 from SSLFewShotLib.evaluation.summary import summarise
 from SSLFewShotLib.imaging.cases import Case, find_cases, read_case, select_cases
 from SSLFewShotLib.imaging.support import SupportSet
@@ -38,6 +38,7 @@ STUDY_FILE = "study.json"
 CURVES_FILE = "curves.csv"
 SHOTS = (1, 2, 5, 10)
 _FILES = (STUDY_FILE, RESULTS_FILE, CURVES_FILE, "summary.csv", "dice_over_scans.png", "convergence.png")
+_OF_A_RUN = ("seed", "scratch", "start_sha256")
 _CURVE = ("start", "scans", "seed", "iteration", "minutes", "loss", "training_dice", "held_out_dice")
 
 
@@ -48,7 +49,7 @@ def study(
     *,
     shots: Sequence[int] = SHOTS,
     seeds: int = 3,
-    model: str | None = None,
+    models: Sequence[str] | None = None,
     queries: Sequence[str] | None = None,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
@@ -57,11 +58,12 @@ def study(
     label_suffix: str | None = None,
     progress: Progress = ignore_progress,
 ) -> dict[str, Any]:
-    """Fine-tune with 1, 2, … labelled scans, from a pretrained model and from random weights, and score both.
+    """Fine-tune with 1, 2, … labelled scans, from pretrained models and from random weights, and score all.
 
     folder: of labelled scans. supports: ids that may be learned from; queries: ids to be scored on, None for all
     others. shots: numbers of labelled scans; seeds: repetitions, each with other scans and other random numbers.
-    model: a name or folder, None for the one that fits. settings: keyword arguments of `FineTuneSegmenter`.
+    models: names or folders, None for the one that fits; random weights are put beside them, once for each kind of
+    network. settings: keyword arguments of `FineTuneSegmenter`.
 
     output gets results.csv (each structure of each query), summary.csv, curves.csv (loss, Dice of the patches, and
     Dice on what is held out of the supports, over iterations), study.json, dice_over_scans.png and
@@ -75,26 +77,28 @@ def study(
     cases = {case.id: case for case in find_cases(folder, image_suffix, label_suffix) if case.labels is not None}
     named = [case.id for case in select_cases(list(cases.values()), supports)]
     asked = _queries(cases, named, queries)
-    runs = planned_runs(named, shots, seeds)
+    planned_runs(named, shots, seeds, ())
     settings = dict(settings or {})
     for name in ("seed", "scratch", "keep"):
         if settings.pop(name, None):
             raise InputError(f"{name}: a study sets that itself; leave it out")
-    progress(0.0, "loading the model")
-    first, _ = read_case(cases[named[0]])
-    model = chosen("finetune", model, first)[1]
-    if model is None:
-        raise InputError(f"{first.name}: no dense model fits it; name the pretrained model to be studied")
-    begun = Beginning.read(model)
-    made = _segmenter(begun, runs[0], device, settings)
+    progress(0.0, "loading the models")
+    if not models:
+        first, _ = read_case(cases[named[0]])
+        models = [chosen("finetune", None, first)[1]]
+        if models[0] is None:
+            raise InputError(f"{first.name}: no dense model fits it; name the pretrained models to be studied")
+    begun = [Beginning.read(model) for model in models]
+    runs = planned_runs(named, shots, seeds, starts_of(begun))
+    made = _segmenter(runs[0], device, settings)
     facts = {
         "folder": "/".join(folder.resolve().parts[-2:]),
         "supports": named,
         "queries": asked,
         "scans": sorted(set(shots)),
         "seeds": seeds,
-        "model": {"name": begun.card.name, "sha256": begun.card.weights["sha256"]},
-        "settings": {k: v for k, v in made.provenance()["settings"].items() if k not in ("seed", "scratch")},
+        "models": {one.card.name: one.card.weights["sha256"] for one in begun},
+        "settings": {k: v for k, v in made.provenance()["settings"].items() if k not in _OF_A_RUN},
         "versions": installed_versions(),
     }
     _take_up(output, facts, overwrite)
@@ -103,7 +107,7 @@ def study(
         part = portion(progress, number / len(runs), (number + 1) / len(runs))
         left = [query for query in asked if not table.has(run.unit(query))]
         if left:
-            _do(run, left, begun, cases, output, device, settings, table, curves, part)
+            _do(run, left, cases, output, device, settings, table, curves, part)
             written = _write(output, facts, table, curves)
     table.tidy()
     written = _write(output, facts, table, curves)
@@ -114,7 +118,6 @@ def study(
 def _do(
     run: Run,
     queries: Sequence[str],
-    begun: Beginning,
     cases: Mapping[str, Case],
     output: Path,
     device: str,
@@ -125,9 +128,9 @@ def _do(
 ) -> None:
     """One fine-tuning, and the scores of the queries that it lacks."""
     work = output / "runs" / run.name
-    segmenter = _segmenter(begun, run, device, settings)
+    segmenter = _segmenter(run, device, settings)
     segmenter.folder, segmenter.resume = work, True
-    title = f"{run.start}, {run.shots} labelled, seed {run.seed}"
+    title = f"{run.start.label}, {run.shots} labelled, seed {run.seed}"
     support = SupportSet([read_case(cases[identity]) for identity in run.supports])
 
     def told(fraction: float, message: str) -> None:
@@ -151,10 +154,10 @@ def _do(
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _segmenter(begun: Beginning, run: Run, device: str, settings: Mapping[str, Any]) -> FineTuneSegmenter:
+def _segmenter(run: Run, device: str, settings: Mapping[str, Any]) -> FineTuneSegmenter:
     try:
-        scratch = run.start == SCRATCH
-        return FineTuneSegmenter(begun, choose_device(device), **settings, scratch=scratch, seed=run.seed)
+        start, chosen_device = run.start, choose_device(device)
+        return FineTuneSegmenter(start.model, chosen_device, **settings, scratch=start.scratch, seed=run.seed)
     except TypeError as error:
         raise InputError(f"settings {', '.join(settings)}: not all are settings of finetune ({error})") from None
 
@@ -188,9 +191,11 @@ def _take_up(output: Path, facts: Mapping[str, Any], overwrite: bool) -> None:
         return
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        # Further seeds and numbers of scans go on with what is there.
-        free = ("seeds", "scans", "summary", "versions")
+        # Further seeds, numbers of scans and models go on with what is there.
+        free = ("seeds", "scans", "models", "summary", "versions")
         other = [key for key in facts if key not in free and known[key] != facts[key]]
+        if any(facts["models"].get(name, checksum) != checksum for name, checksum in known["models"].items()):
+            other.append("models")
     except (OSError, ValueError, TypeError, KeyError):
         raise InputError(f"{path}: not a readable study; choose another output, or have it overwritten") from None
     if other:
@@ -211,7 +216,7 @@ class _Curves:
 
     def take(self, run: Run, segmenter: FineTuneSegmenter) -> None:
         """Put in a run's rows, in the place of those that it has."""
-        key = (run.start, str(run.shots), str(run.seed))
+        key = (run.start.label, str(run.shots), str(run.seed))
         self.rows = [row for row in self.rows if (row["start"], row["scans"], row["seed"]) != key]
         self.rows += [dict(zip(_CURVE, map(str, row), strict=True)) for row in _told(run, segmenter)]
         text = io.StringIO()
@@ -227,12 +232,13 @@ def _told(run: Run, segmenter: FineTuneSegmenter) -> Iterator[tuple]:
     for iteration in sorted({*rows, *scores}):
         row = rows.get(iteration, {})
         numbers = (row.get("minutes", ""), row.get("loss", ""), row.get("dice", ""), scores.get(iteration, ""))
-        yield run.start, run.shots, run.seed, iteration, *numbers
+        yield run.start.label, run.shots, run.seed, iteration, *numbers
 
 
 def _write(output: Path, facts: Mapping[str, Any], table: ResultTable, curves: _Curves) -> dict[str, Any]:
     """Everything that is made of the results so far; returns what study.json holds."""
-    summaries = sorted(summarise(table.rows), key=lambda s: (s["shots"], s["model"]))
+    starts = list(dict.fromkeys(row["model"] for row in table.rows))
+    summaries = sorted(summarise(table.rows), key=lambda s: (s["shots"], starts.index(s["model"])))
     write_text(output / "summary.csv", summary_csv(summaries))
     kept = (
         "model",

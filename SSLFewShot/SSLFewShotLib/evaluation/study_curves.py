@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from SSLFewShotLib.evaluation.figure_files import save_figure
+from SSLFewShotLib.evaluation.plots import PALETTE
 
-_COLOURS = {"pretrained": "#0072B2", "scratch": "#D55E00"}
 _WINDOW = 15
 """Entries of the log that are averaged: single patches differ much (the paper's figure 5 is averaged likewise)."""
 
@@ -19,15 +19,18 @@ def draw_convergence(rows: Sequence[Mapping[str, str]], path: Path, title: str =
     """Draw Dice over iterations, one field for each number of labelled scans.
 
     rows: of curves.csv. Thin lines are the patches that are learned from, a moving average for each seed; thick
-    ones with points are what is held out of the supports, the mean over seeds.
+    ones with points are what is held out of the supports, the mean over seeds. Of more than two starts the thin
+    ones are left out.
     """
+    starts = list(dict.fromkeys(row["start"] for row in rows))
     counts = sorted({int(row["scans"]) for row in rows})
     figure = Figure(figsize=(3.2 * len(counts) + 0.6, 3.2), layout="constrained")
     fields = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for axes, count in zip(fields, counts, strict=True):
-        for start, colour in _COLOURS.items():
+        for number, start in enumerate(starts):
+            colour = PALETTE[number % len(PALETTE)]
             here = [row for row in rows if int(row["scans"]) == count and row["start"] == start]
-            for seed in sorted({row["seed"] for row in here}):
+            for seed in sorted({row["seed"] for row in here}) if len(starts) <= 2 else ():
                 told = [row for row in here if row["seed"] == seed and row["training_dice"]]
                 if told:
                     iterations, dice = (
