@@ -237,8 +237,13 @@ def _told(run: Run, segmenter: FineTuneSegmenter) -> Iterator[tuple]:
 
 def _write(output: Path, facts: Mapping[str, Any], table: ResultTable, curves: _Curves) -> dict[str, Any]:
     """Everything that is made of the results so far; returns what study.json holds."""
-    starts = list(dict.fromkeys(row["model"] for row in table.rows))
-    summaries = sorted(summarise(table.rows), key=lambda s: (s["shots"], starts.index(s["model"])))
+    order = list(facts["models"])
+
+    def place(start: str) -> tuple[int, str]:
+        """The models as they were named, then random weights; the same in both pictures, for their colours."""
+        return order.index(start) if start in order else len(order), start
+
+    summaries = sorted(summarise(table.rows), key=lambda s: (s["shots"], place(s["model"])))
     write_text(output / "summary.csv", summary_csv(summaries))
     kept = (
         "model",
@@ -266,11 +271,12 @@ def _write(output: Path, facts: Mapping[str, Any], table: ResultTable, curves: _
     ]
     written = {**facts, "summary": rows}
     write_text(output / STUDY_FILE, _json(written))
-    scored = [row for row in table.rows if math.isfinite(row["dice"])]
+    scored = sorted((r for r in table.rows if math.isfinite(r["dice"])), key=lambda row: place(row["model"]))
     if scored:
         dice_over_shots(scored, output / "dice_over_scans.png", title=facts["folder"], overwrite=True)
     if curves.rows:
-        draw_convergence(curves.rows, output / "convergence.png", title=facts["folder"])
+        rows = sorted(curves.rows, key=lambda row: place(row["start"]))
+        draw_convergence(rows, output / "convergence.png", title=facts["folder"])
     return written
 
 
