@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from SSLFewShotLib.networks.device import short_floats
+
 TILES_AT_ONCE = 2
 """For a single small tile torch takes a convolution on the CPU that is three times as slow."""
 
@@ -21,7 +23,8 @@ def through_network(
 ) -> torch.Tensor:
     """(K, J, I) values of tiles, of `size` at most, to what `finish` makes of the (N, C, *size) output, on CPU.
 
-    What a tile lacks is filled by its last voxels. On a GPU in half precision; `finish` gets float32.
+    What a tile lacks is filled by its last voxels. In 16-bit floats where the device is faster with them; `finish`
+    gets float32.
     """
     # Weights that are moved in inference mode could not be used outside of it any more.
     network.to(device)
@@ -34,6 +37,7 @@ def through_network(
         filled.append(filled[0])
     with torch.inference_mode():
         values = torch.cat(filled).to(device).contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+        short = short_floats(device)
+        with torch.autocast(device.type, short, enabled=short is not None):
             found = network(values)
         return finish(found[: len(tiles)].float()).cpu().clone()

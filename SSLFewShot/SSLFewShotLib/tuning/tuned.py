@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from SSLFewShotLib.errors import InputError
@@ -51,7 +52,7 @@ class TunedNetwork:
             overlapping, loss = bool(settings["overlapping"]), str(settings["loss"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"model {card.name}: its card does not say what it segments; get it again") from error
-        network = network_of(card, tensors)
+        network = network_of(card, tensors).to(memory_format=torch.channels_last_3d)
         return cls(network, preparation_of(card, like), patch, segments, overlapping, loss)
 
 
