@@ -48,7 +48,8 @@ UNTRAINED = ("xavier+gvdiff", "gvdiff", "mind")
 
 
 _WITH_SPEEDS = ("", "aligned")
-"""Methods that have a fast way, automatic among them where it aligns."""
+"""Methods that have speeds, automatic among them where it aligns."""
+_BALANCED = "balanced"
 
 
 class MethodChoice(PanelPart):
@@ -70,7 +71,8 @@ class MethodChoice(PanelPart):
         """The settings of the chosen method that the panel has."""
         if self.parameters.method == FINE_TUNING:
             return {"minutes": float(self.parameters.tuning_minutes)}
-        return {"speed": "fast"} if self.parameters.fast and self.parameters.method in _WITH_SPEEDS else {}
+        speed = self.parameters.speed
+        return {"speed": speed} if speed and self.parameters.method in _WITH_SPEEDS else {}
 
     def take(self, cards):
         """Offer these models."""
@@ -112,8 +114,12 @@ class MethodChoice(PanelPart):
         self._filling = True
         show_entries(self.ui.methodSelector, methods, parameters.method)
         show_entries(self.ui.modelSelector, models, parameters.model)
-        speeds = [("balanced", _("Balanced")), ("fast", _("Fast"))]
-        show_entries(self.ui.speedSelector, speeds, "fast" if parameters.fast else "balanced")
+        speeds = [
+            ("fast", _("Fast")),
+            (_BALANCED, _("Balanced")),
+            ("best", _("Best (trains for some minutes first)")),
+        ]
+        show_entries(self.ui.speedSelector, speeds, parameters.speed or _BALANCED)
         self._filling = False
         for widget in (self.ui.speedSelectorLabel, self.ui.speedSelector):
             widget.visible = parameters.method in _WITH_SPEEDS
@@ -152,7 +158,8 @@ class MethodChoice(PanelPart):
 
     def _on_speed(self, _index):
         if not self._filling and self.parameters is not None:
-            self.parameters.fast = str(self.ui.speedSelector.currentData or "") == "fast"
+            speed = str(self.ui.speedSelector.currentData or "")
+            self.parameters.speed = "" if speed == _BALANCED else speed
 
     def _on_model(self, _index):
         if not self._filling and self.parameters is not None:

@@ -21,7 +21,7 @@ class SSLFewShotParameters:
     more_support_volumes, more_support_segmentations: further marked scans, in pairs.
     target_volume, more_targets: scans to segment; targets_in_folder: those of input_folder instead.
     roi: the part of the target to search; result_segmentation: where segments go, None for a new one.
-    method, model: "" for automatic; fast: some accuracy is given up for time, where a method has speeds.
+    method, model: "" for automatic; speed: "fast" or "best", "" for what is balanced, where a method has speeds.
     tuning_minutes: of fine-tuning. Folders are texts: an empty `Path` is the
     working directory.
     localise_each: a box for each structure; localise_margin: mm, −1 for the method's own.
@@ -44,7 +44,7 @@ class SSLFewShotParameters:
     result_segmentation: vtkMRMLSegmentationNode
     method: str
     model: str
-    fast: bool
+    speed: str
     tuning_minutes: Annotated[int, WithinRange(1, 1440), Default(10)]
     localise_method: Annotated[str, Default("support")]
     localise_each: bool

@@ -30,7 +30,7 @@ def test_a_method_of_one_speed_says_so_and_goes_on():
 
 
 def test_an_unknown_level_is_refused_with_those_that_there_are():
-    with pytest.raises(InputError, match="speed 'quick' is not known; choose one of fast, balanced"):
+    with pytest.raises(InputError, match="speed 'quick' is not known; choose one of fast, balanced, best"):
         at_speed(AlignedSegmenter, "quick", {})
 
 

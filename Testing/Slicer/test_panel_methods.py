@@ -116,18 +116,19 @@ def test_a_fine_tuned_model_has_to_be_chosen_and_one_to_begin_with_need_not(pane
     panel.segment.methods.take(panel.models.cards)
 
 
-def test_a_fast_way_is_offered_where_there_is_one_and_asked_for(panel, host):
+def test_speeds_are_offered_where_there_are_some_and_asked_for(panel, host):
     panel.ui.advancedGroup.collapsed = False
     panel.parameters.method = "aligned"
     host.process(0.1)
     assert panel.ui.speedSelector.visible
     assert panel.segment.methods.settings() == {}, "balanced is what the library does by itself"
-    panel.ui.speedSelector.setCurrentIndex(1)
-    host.process(0.1)
-    assert panel.parameters.fast and panel.segment.methods.settings() == {"speed": "fast"}
+    for index, speed in ((0, "fast"), (2, "best")):
+        panel.ui.speedSelector.setCurrentIndex(index)
+        host.process(0.1)
+        assert panel.parameters.speed == speed and panel.segment.methods.settings() == {"speed": speed}
     panel.parameters.method = "knn"
     host.process(0.1)
     assert not panel.ui.speedSelector.visible and panel.segment.methods.settings() == {}
-    panel.parameters.method, panel.parameters.fast = "", False
+    panel.parameters.method, panel.parameters.speed = "", ""
     host.process(0.1)
     assert str(panel.ui.speedSelector.currentText) == "Balanced"

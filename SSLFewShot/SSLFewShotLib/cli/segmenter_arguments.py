@@ -13,8 +13,9 @@ def add_segmenter_settings(parser: argparse.ArgumentParser, keep: bool = False) 
     """Add the arguments that `segmenter_settings` reads; keep: --keep too."""
     parser.add_argument(
         "--speed",
-        choices=("fast", "balanced"),
-        help="of aligned: fast gives up some accuracy for time; default: balanced",
+        choices=("fast", "balanced", "best"),
+        help="of aligned: fast gives up some accuracy for time, best trains a network on the supports first, "
+        "which takes minutes; default: balanced",
     )
     add_knn_settings(parser)
     add_prototype_settings(parser)

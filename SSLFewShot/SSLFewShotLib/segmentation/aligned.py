@@ -15,16 +15,27 @@ from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.labelmap import LabelMap
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
+from SSLFewShotLib.pretext.trainer import TrainerSettings
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.alignment import Alignment, AlignmentSettings, DescribedScan, aligned
 from SSLFewShotLib.segmentation.appearance import Appearance, Samples, weighed
 from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
 from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
+from SSLFewShotLib.segmentation.fingerprint import support_content
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.tuned import probabilities_by
+from SSLFewShotLib.tuning.start import start_over
+from SSLFewShotLib.tuning.task import TuningSettings
+from SSLFewShotLib.tuning.training import LEARNING_RATE, fine_tuned, outputs_for
+from SSLFewShotLib.tuning.tuned import TunedNetwork
 
 _ALIKE = 0.55
 """Mean likeness, as cosines, of what came together; below, a scan shows something else (README)."""
+TRAINING_STEPS = 400
+"""Of a network on the supports; about three minutes of a processor core."""
+_DESCRIBING = 0.03
+"""Share of `fit` that describing takes where a network is trained."""
 _VOTED_AROUND = 6
 """Voxels of the prepared scan around what was carried, in which the nearest neighbours vote as well."""
 
@@ -38,14 +49,16 @@ class AlignedSegmenter(Segmenter):
     sharpness: of several supports, how much more one counts, place by place, that fits better there.
     smoothing: of the carried labels, a Gaussian's sigma as a share of a segment's thickness.
     appearance: how much intensities count that differ inside of a segment and around it, see `Appearance`.
+    trained: the share of a network that is trained on the supports first, in `training_steps`, as fine-tuning
+    does; 0 for none.
     largest_component: keep the largest piece of each segment only.
 
-    After `fit`: segments_, supports_, markings_, appearance_, voter_. Raises InputError for another kind of
-    descriptor, or settings out of range.
+    After `fit`: segments_, supports_, markings_, appearance_, voter_, tuned_. Raises InputError for another kind
+    of descriptor, or settings out of range.
     """
 
     name = "aligned"
-    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0}, "balanced": {}}
+    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0}, "balanced": {}, "best": {"trained": 0.3}}
 
     def __init__(
         self,
@@ -58,6 +71,8 @@ class AlignedSegmenter(Segmenter):
         sharpness: float = 4.0,
         smoothing: float = 0.2,
         appearance: float = 0.4,
+        trained: float = 0.0,
+        training_steps: int = TRAINING_STEPS,
         largest_component: bool = True,
         seed: int = 0,
     ):
@@ -70,17 +85,28 @@ class AlignedSegmenter(Segmenter):
             raise InputError(f"vote {vote}, sharpness {sharpness}: a share from 0 to 1 and a number from 0 up")
         if not 0 <= smoothing <= 1 or not 0 <= appearance <= 1:
             raise InputError(f"smoothing {smoothing}, appearance {appearance}: shares from 0 to 1 were expected")
+        if not 0 <= trained < 1:
+            raise InputError(f"trained {trained}: a share from 0 up and below 1 was expected")
         self.descriptor = descriptor
         self.alignment = AlignmentSettings(spatial_weight, reach, steps, stiffness)
         self.vote = vote
         self.sharpness = sharpness
         self.smoothing = smoothing
         self.appearance = appearance
+        self.trained = trained
+        self.trains = trained > 0
+        self.budget = TrainerSettings(
+            iterations=training_steps, learning_rate=LEARNING_RATE, seed=seed, checkpoint_minutes=1.0
+        )
         self.largest_component = largest_component
         self.seed = seed
 
     def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> AlignedSegmenter:
-        """Describe every support and keep what alignment and vote need of it."""
+        """Describe every support and keep what alignment and vote need of it; train a network where it counts."""
+        self.tuned_ = None
+        if self.trains:
+            self.tuned_ = self._tuned(support, portion(progress, _DESCRIBING, 1.0))
+            progress = portion(progress, 0.0, _DESCRIBING)
         self.segments_ = list(support.segments)
         self.overlapping_ = any(labels.overlapping for _, labels in support)
         self.supports_: list[DescribedScan] = []
@@ -119,6 +145,15 @@ class AlignedSegmenter(Segmenter):
             near = carried.box() + np.array([[-1], [1]]) * _VOTED_AROUND * target.scan.spacing
             voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.7, 0.85), near)
             sources.append((self.vote, LatticeProbabilities(lattice.origin, lattice.spacing, voted)))
+        if self.tuned_ is not None:
+            sources = [((1 - self.trained) * share, source) for share, source in sources]
+            found = probabilities_by(
+                self.tuned_, target.scan, self.descriptor.device, portion(progress, 0.8, 0.85)
+            )
+            if not self.overlapping_:
+                found /= np.maximum(found.sum(axis=0), 1)
+            of_network = LatticeProbabilities(target.scan.origin, target.scan.spacing, found)
+            sources.append((self.trained, of_network))
         boxes = np.stack([box for _, source in sources if (box := source.box()) is not None])
 
         def mixed(slab: tuple[slice, slice, slice]) -> np.ndarray:
@@ -145,10 +180,29 @@ class AlignedSegmenter(Segmenter):
             "sharpness": self.sharpness,
             "smoothing": self.smoothing,
             "appearance": self.appearance,
+            "trained": self.trained,
+            **({"training_steps": self.budget.iterations} if self.trains else {}),
             "largest_component": self.largest_component,
             "seed": self.seed,
         }
         return {"method": self.name, "descriptor": self.descriptor.provenance(), "settings": settings}
+
+    def _tuned(self, support: SupportSet, progress: Progress) -> TunedNetwork:
+        """A network over the descriptor's, trained on the supports."""
+        labelled = [(volume, labels, None) for volume, labels in support]
+        settings = TuningSettings()
+        descriptor, content = self.descriptor, support_content(support)
+        start = start_over(
+            descriptor.network,
+            outputs_for(settings.loss, labelled, len(support.segments)),
+            descriptor.preparation,
+            descriptor.tile,
+            descriptor.modality,
+            seed=self.seed,
+        )
+        identity = {**self.provenance(), "content": content, "segments": [s.name for s in support.segments]}
+        where = (descriptor.device, identity, self.folder, self.resume)
+        return fine_tuned(start, labelled, support.segments, settings, self.budget, *where, progress).network
 
     def _described(self, volume: Volume, progress: Progress) -> DescribedScan:
         scan = self.descriptor.prepare(volume)

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.labelmap import LabelMap, Segment
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.pretext.checkpoint import CHECKPOINT_NAME
 from SSLFewShotLib.pretext.continuing import Beginning
-from SSLFewShotLib.pretext.trainer import Trainer, TrainerSettings
-from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.pretext.trainer import TrainerSettings
+from SSLFewShotLib.progress import Progress, ignore_progress
 from SSLFewShotLib.segmentation.fingerprint import support_content
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 from SSLFewShotLib.segmentation.tuned import labelled_by, model_facts
-from SSLFewShotLib.tuning.centres import hold_out
-from SSLFewShotLib.tuning.labelled import Labelled, LabelledScan, LabelledScans
-from SSLFewShotLib.tuning.loss import channels_of
+from SSLFewShotLib.tuning.labelled import Labelled
 from SSLFewShotLib.tuning.start import Start, make_start
-from SSLFewShotLib.tuning.task import FineTuning, TuningSettings
-from SSLFewShotLib.tuning.tuned import TunedNetwork, check_free, is_kept, keep
+from SSLFewShotLib.tuning.task import TuningSettings
+from SSLFewShotLib.tuning.training import LEARNING_RATE, fine_tuned, outputs_for
+from SSLFewShotLib.tuning.tuned import check_free, is_kept, keep
 
 MINUTES = 10.0
 """The budget where none is given."""
@@ -44,16 +39,12 @@ class FineTuneSegmenter(Segmenter):
     keep: the tuned model is put into the store under this name.
     largest_component: keep the largest piece of each segment only.
 
-    folder: where the training leaves its checkpoint; None for a temporary one. resume: whether it goes on from
-    there. Both are set by whoever has a place for it, and are no settings.
-
     After `fit`: segments_, tuned_ (`TunedNetwork`), training_, scores_ ((iteration, Dice on held-out blocks of the
     supports)). Raises InputError for settings out of range, a model without a 3D encoder, or a name that is taken.
     """
 
     name = "finetune"
-    folder: Path | None = None
-    resume: bool = False
+    trains = True
 
     def __init__(
         self,
@@ -62,7 +53,7 @@ class FineTuneSegmenter(Segmenter):
         minutes: float | None = None,
         iterations: int | None = None,
         loss: str = "bce-dice",
-        learning_rate: float = 3e-3,
+        learning_rate: float = LEARNING_RATE,
         frozen: float = 0.2,
         held_out: float = 0.1,
         scratch: bool = False,
@@ -103,40 +94,21 @@ class FineTuneSegmenter(Segmenter):
         segments: numbered 1 to S; content: what tells these scans from others, for checkpoint and card.
         """
         self.segments_ = list(segments)
-        count = len(self.segments_)
         self.overlapping_ = any(labels.overlapping for _, labels, _ in labelled)
-        if self.overlapping_ and self.tuning.loss == "dice-ce":
-            raise InputError("the segments overlap, which cross-entropy cannot learn; choose the loss bce-dice")
+        channels = outputs_for(self.tuning.loss, labelled, len(self.segments_))
         names = [segment.name for segment in self.segments_]
         to_keep = self.keep is not None and not (self.resume and is_kept(self.keep, content))
         if to_keep:
             check_free(self.keep)  # not after minutes of training
-        channels = channels_of(self.tuning.loss, count)
         first = labelled[0][0]
         start = make_start(self.begun, channels, first, self.scratch, self.network, self.seed, names)
-        scans = []
-        for number, one in enumerate(labelled):
-            part = portion(progress, 0.02 * number / len(labelled), 0.02 * (number + 1) / len(labelled))
-            scans.append(LabelledScan.prepared(one, self.segments_, start.preparation, part))
-        hold_out(scans, self.tuning.held_out, self.seed)
-        pool = LabelledScans(scans, count)
-        task = FineTuning(start, pool, self.tuning)
-        with tempfile.TemporaryDirectory(prefix="sslfewshot-") as temporary:
-            folder = self.folder or Path(temporary)
-            identity = {**self._identity(), "content": content, "segments": names}
-            trainer = Trainer(task, pool, self.budget, folder, self.device, identity=identity)
-            resume = self.resume and (folder / CHECKPOINT_NAME).exists()
-            self.training_ = trainer.run(resume, _telling(portion(progress, 0.02, 0.99), task))
-        task.assess(self.training_.iteration)
-        self.taken_from_ = task.take_best()
-        self.scores_ = list(task.scores)
-        start.network.requires_grad_(True).eval()
-        self.tuned_ = TunedNetwork(
-            start.network, start.preparation, start.patch, self.segments_, self.overlapping_, self.tuning.loss
-        )
+        identity = {**self._identity(), "content": content, "segments": names}
+        where = (self.device, identity, self.folder, self.resume)
+        tuned = fine_tuned(start, labelled, self.segments_, self.tuning, self.budget, *where, progress)
+        self.tuned_, self.training_ = tuned.network, tuned.training
+        self.scores_, self.taken_from_ = tuned.scores, tuned.taken_from
         if to_keep:
-            self._keep(start, [volume.name for volume, _, _ in labelled], content, channels, task)
-        progress(1.0, "fine-tuned")
+            self._keep(start, [volume.name for volume, _, _ in labelled], content, channels, tuned.settings)
         return self
 
     def predict(self, volume: Volume, progress: Progress = ignore_progress) -> tuple[LabelMap, Volume]:
@@ -167,7 +139,7 @@ class FineTuneSegmenter(Segmenter):
             "seed": self.seed,
         }
 
-    def _keep(self, start: Start, names: list[str], content: str, channels: int, task: FineTuning) -> None:
+    def _keep(self, start: Start, names: list[str], content: str, channels: int, settings: dict[str, Any]) -> None:
         trained = {
             "iterations": self.training_.iteration,
             "minutes": round(self.training_.seconds / 60, 1),
@@ -177,14 +149,4 @@ class FineTuneSegmenter(Segmenter):
         }
         score = None if not self.scores_ else round(max(score for _, score in self.scores_), 4)
         metrics = {} if score is None else {"control_metric": "dice", "held_out_blocks_of_the_support": score}
-        keep(self.keep, self.tuned_, start, names, content, trained, task.settings(), metrics)
-
-
-def _telling(progress: Progress, task: FineTuning) -> Progress:
-    """Progress of the training that says what is going on, and how well what is held out is segmented."""
-
-    def tell(fraction: float, message: str) -> None:
-        score = f", Dice on held-out blocks {task.scores[-1][1]:.2f}" if task.scores else ""
-        progress(fraction, f"fine-tuning: {message}{score}")
-
-    return tell
+        keep(self.keep, self.tuned_, start, names, content, trained, settings, metrics)

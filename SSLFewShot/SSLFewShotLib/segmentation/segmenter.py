@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from SSLFewShotLib.imaging.labelmap import LabelMap
@@ -11,17 +12,22 @@ from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress
 
-SPEEDS = ("fast", "balanced")
-"""How much time a scan may take."""
+SPEEDS = ("fast", "balanced", "best")
+"""How much time a scan may take; the best trains a network on the supports first."""
 
 
 class Segmenter(ABC):
     """scikit-learn's habit: the constructor takes settings, `fit` takes data, fitted attributes end in "_".
 
     speeds: for each of `SPEEDS` that there is, the settings that measured well for it.
+    trains: whether `fit` trains a network for some time. It leaves its checkpoint in `folder`, None for a
+    temporary one, and goes on from there with `resume`; both are set by whoever has a place, and no settings.
     """
 
     name: str
+    trains: bool = False
+    folder: Path | None = None
+    resume: bool = False
     speeds: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod

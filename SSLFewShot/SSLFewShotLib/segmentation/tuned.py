@@ -14,6 +14,7 @@ from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelCard, ModelStore
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.segmentation.decision import labels_from_probabilities
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 from SSLFewShotLib.segmentation.sliding_window import segment_probabilities
@@ -102,9 +103,7 @@ def labelled_by(
 ) -> tuple[LabelMap, Volume]:
     """Label a scan with a fine-tuned network; segments: those of it that are wanted, by name."""
     scan = tuned.preparation(volume, portion(progress, 0.0, 0.1))
-    found = segment_probabilities(
-        scan, tuned.network, tuned.patch, tuned.loss, len(tuned.segments), device, portion(progress, 0.1, 0.8)
-    )
+    found = probabilities_by(tuned, scan, device, portion(progress, 0.1, 0.8))
     labels, confidence = labels_from_probabilities(
         volume,
         found,
@@ -118,6 +117,15 @@ def labelled_by(
     # All were decided, so that what is not wanted is background and does not become something that is.
     masks = {segment.name: labels.mask(segment.name) for segment in segments}
     return LabelMap.from_masks(volume, masks, list(segments), labels.name), confidence
+
+
+def probabilities_by(
+    tuned: TunedNetwork, scan: PreparedScan, device: torch.device, progress: Progress
+) -> np.ndarray:
+    """(S, K, J, I) of a scan that was prepared for a fine-tuned network, on its grid."""
+    return segment_probabilities(
+        scan, tuned.network, tuned.patch, tuned.loss, len(tuned.segments), device, progress
+    )
 
 
 def model_facts(card: ModelCard) -> dict[str, Any]:

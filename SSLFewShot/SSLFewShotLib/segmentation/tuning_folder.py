@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from SSLFewShotLib.errors import InputError
-from SSLFewShotLib.segmentation.finetune import MINUTES, FineTuneSegmenter
+from SSLFewShotLib.segmentation.aligned import TRAINING_STEPS
+from SSLFewShotLib.segmentation.finetune import MINUTES
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
 FOLDER_NAME = "finetune.training"
@@ -23,7 +24,7 @@ def begin_in(output: Path, segmenter: Segmenter, resume: bool, overwrite: bool) 
 
     Raises InputError when an unfinished fine-tuning is there that is neither gone on with nor overwritten.
     """
-    if not isinstance(segmenter, FineTuneSegmenter):
+    if not segmenter.trains:
         return
     folder = output / FOLDER_NAME
     if folder.exists() and not resume:
@@ -42,7 +43,9 @@ def end_in(output: Path) -> None:
 
 
 def tunes(method: str, settings: Mapping[str, Any]) -> bool:
-    """Whether a job with this method and these settings will fine-tune."""
+    """Whether a job with this method and these settings will train a network, as far as can be told before."""
+    if method in ("auto", "aligned") and (settings.get("speed") == "best" or settings.get("trained")):
+        return True
     return method == "finetune" or (method == "auto" and bool({"minutes", "iterations"} & set(settings)))
 
 
@@ -51,8 +54,11 @@ def share_of_fitting(method: str, settings: Mapping[str, Any], scans: int) -> fl
     if not tunes(method, settings):
         return 1 / (1 + scans)
     seconds = 60 * float(settings.get("minutes") or MINUTES)
-    if settings.get("iterations"):
-        seconds = _SECONDS_AN_ITERATION * int(settings["iterations"])
+    steps = settings.get("iterations") or settings.get("training_steps")
+    if settings.get("speed") == "best" or settings.get("trained"):
+        steps = steps or TRAINING_STEPS
+    if steps:
+        seconds = _SECONDS_AN_ITERATION * int(steps)
     return seconds / (seconds + _SECONDS_A_SCAN * scans)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +107,27 @@ def make_start(
             not scratch,
             card,
         )
+
+
+def start_over(
+    network: UNet3d,
+    outputs: int,
+    preparation: Preparation,
+    patch: tuple[int, int, int],
+    modality: str,
+    scratch: bool = False,
+    seed: int = 0,
+) -> Start:
+    """The network to fine-tune over a U-Net that is loaded already, which stays as it is.
+
+    preparation: of scans for it; patch: voxels (k, j, i) that it was trained on; modality: that it is for;
+    scratch: random weights for such a network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = UNet3d(**network.settings) if scratch else copy.deepcopy(network).cpu()
+        made = _cautious(segmentation_network(encoder, outputs))
+    return Start(made, _described(encoder, "UNet3d"), preparation, patch, modality, not scratch)
 
 
 def network_of(card: ModelCard, tensors: dict[str, np.ndarray]) -> nn.Module:

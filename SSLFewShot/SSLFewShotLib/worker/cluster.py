@@ -62,8 +62,8 @@ def run_on_cluster(job: SegmentationJob, address: str, progress: Progress = igno
     """
     if tunes(job.method, job.settings):
         raise InputError(
-            "on a cluster each worker would fine-tune a network of its own; fine-tune here and keep the model, "
-            "then segment with it on the cluster"
+            "on a cluster each worker would train a network of its own; choose another speed, or fine-tune here, "
+            "keep the model and segment with it on the cluster"
         )
     targets = checked_targets(job)
     report = begun_report(job, targets, _unfitted(job, progress), job.device)

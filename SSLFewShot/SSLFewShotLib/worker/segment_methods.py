@@ -55,7 +55,7 @@ KNN_SETTINGS: Mapping[str, Param] = {
     "scratch": optional(FLAG),
     "network": optional(one_of("unet", "dense", "analysis")),
     "keep": optional(TEXT),
-    "speed": optional(one_of("fast", "balanced")),
+    "speed": optional(one_of("fast", "balanced", "best")),
 }
 
 SEGMENT_PARAMS: Mapping[str, Param] = {
