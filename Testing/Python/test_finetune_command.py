@@ -184,7 +184,7 @@ def test_the_memory_that_fine_tuning_needs_is_told(files):
 
 def test_a_cluster_is_not_asked_to_fine_tune_in_each_worker(files, tmp_path):
     outcome = sslfewshot(*given(files, "--cluster", "tcp://127.0.0.1:9", "--output", tmp_path / "out"))
-    assert "fine-tune here and keep the model, then segment with it on the cluster" in outcome.error
+    assert "fine-tune here, keep the model and segment with it on the cluster" in outcome.error
 
 
 def test_an_evaluation_scores_fine_tuning_like_any_method(files, tmp_path):

@@ -17,6 +17,13 @@ def add_segmenter_settings(parser: argparse.ArgumentParser, keep: bool = False) 
         help="of aligned: fast gives up some accuracy for time, best trains a network on the supports first, "
         "which takes minutes; default: balanced",
     )
+    parser.add_argument(
+        "--unlabelled",
+        nargs="+",
+        metavar="PATH",
+        help="scans, or folders of them, that the best speed learns from as well; segment takes those that it is "
+        "given, where there are at least four",
+    )
     add_knn_settings(parser)
     add_prototype_settings(parser)
     add_tuning_settings(parser, keep)
@@ -25,4 +32,5 @@ def add_segmenter_settings(parser: argparse.ArgumentParser, keep: bool = False) 
 def segmenter_settings(arguments: argparse.Namespace) -> dict:
     """The settings of segmenters that were given."""
     settings = knn_settings(arguments) | prototype_settings(arguments) | tuning_settings(arguments)
-    return settings if arguments.speed is None else settings | {"speed": arguments.speed}
+    own = {name: given for name in ("speed", "unlabelled") if (given := getattr(arguments, name)) is not None}
+    return settings | own

@@ -20,6 +20,7 @@ from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.alignment import Alignment, AlignmentSettings, DescribedScan, aligned
 from SSLFewShotLib.segmentation.appearance import Appearance, Samples, weighed
 from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
+from SSLFewShotLib.segmentation.companions import carried_to, chosen
 from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
 from SSLFewShotLib.segmentation.fingerprint import support_content
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
@@ -27,7 +28,7 @@ from SSLFewShotLib.segmentation.segmenter import Segmenter
 from SSLFewShotLib.segmentation.tuned import probabilities_by
 from SSLFewShotLib.tuning.start import start_over
 from SSLFewShotLib.tuning.task import TuningSettings
-from SSLFewShotLib.tuning.training import LEARNING_RATE, fine_tuned, outputs_for
+from SSLFewShotLib.tuning.training import LEARNING_RATE, fine_tuned, outputs_for, prepared
 from SSLFewShotLib.tuning.tuned import TunedNetwork
 
 _ALIKE = 0.55
@@ -36,6 +37,10 @@ TRAINING_STEPS = 400
 """Of a network on the supports; about three minutes of a processor core."""
 _DESCRIBING = 0.03
 """Share of `fit` that describing takes where a network is trained."""
+_CARRYING = 0.35
+"""Share of the training's time that carrying labels to unlabelled scans takes."""
+_SUPPORTS = 1 / 3
+"""How often a marked scan is learned from, to one that labels were carried to."""
 _VOTED_AROUND = 6
 """Voxels of the prepared scan around what was carried, in which the nearest neighbours vote as well."""
 
@@ -50,7 +55,8 @@ class AlignedSegmenter(Segmenter):
     smoothing: of the carried labels, a Gaussian's sigma as a share of a segment's thickness.
     appearance: how much intensities count that differ inside of a segment and around it, see `Appearance`.
     trained: the share of a network that is trained on the supports first, in `training_steps`, as fine-tuning
-    does; 0 for none.
+    does; 0 for none. unlabelled: scans, or folders of them, that it learns from as well, with the labels that were
+    carried to them; of fewer than four nothing is learned.
     largest_component: keep the largest piece of each segment only.
 
     After `fit`: segments_, supports_, markings_, appearance_, voter_, tuned_. Raises InputError for another kind
@@ -73,6 +79,7 @@ class AlignedSegmenter(Segmenter):
         appearance: float = 0.4,
         trained: float = 0.0,
         training_steps: int = TRAINING_STEPS,
+        unlabelled: Sequence[str] = (),
         largest_component: bool = True,
         seed: int = 0,
     ):
@@ -95,6 +102,7 @@ class AlignedSegmenter(Segmenter):
         self.appearance = appearance
         self.trained = trained
         self.trains = trained > 0
+        self.unlabelled = list(unlabelled)
         self.budget = TrainerSettings(
             iterations=training_steps, learning_rate=LEARNING_RATE, seed=seed, checkpoint_minutes=1.0
         )
@@ -103,10 +111,15 @@ class AlignedSegmenter(Segmenter):
 
     def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> AlignedSegmenter:
         """Describe every support and keep what alignment and vote need of it; train a network where it counts."""
-        self.tuned_ = None
+        self.tuned_, self.companions_ = None, chosen(self.unlabelled) if self.trains else []
+        describing = portion(progress, 0.0, _DESCRIBING) if self.trains else progress
+        self._take(support, describing)
         if self.trains:
             self.tuned_ = self._tuned(support, portion(progress, _DESCRIBING, 1.0))
-            progress = portion(progress, 0.0, _DESCRIBING)
+        return self
+
+    def _take(self, support: SupportSet, progress: Progress) -> None:
+        """What alignment and vote need of the supports."""
         self.segments_ = list(support.segments)
         self.overlapping_ = any(labels.overlapping for _, labels in support)
         self.supports_: list[DescribedScan] = []
@@ -126,7 +139,6 @@ class AlignedSegmenter(Segmenter):
             self.descriptor, spacing=spacing, spatial_weight=self.alignment.spatial_weight, seed=self.seed
         )
         self.voter_ = voter.fit(support, portion(progress, 0.5, 1.0)) if self.vote > 0 else None
-        return self
 
     def predict(self, volume: Volume, progress: Progress = ignore_progress) -> tuple[LabelMap, Volume]:
         """Align, carry the labels over, let the nearest neighbours vote, and decide on the scan's own grid."""
@@ -181,28 +193,43 @@ class AlignedSegmenter(Segmenter):
             "smoothing": self.smoothing,
             "appearance": self.appearance,
             "trained": self.trained,
-            **({"training_steps": self.budget.iterations} if self.trains else {}),
+            **(
+                {
+                    "training_steps": self.budget.iterations,
+                    "unlabelled": [path.name for path in getattr(self, "companions_", chosen(self.unlabelled))],
+                }
+                if self.trains
+                else {}
+            ),
             "largest_component": self.largest_component,
             "seed": self.seed,
         }
         return {"method": self.name, "descriptor": self.descriptor.provenance(), "settings": settings}
 
     def _tuned(self, support: SupportSet, progress: Progress) -> TunedNetwork:
-        """A network over the descriptor's, trained on the supports."""
-        labelled = [(volume, labels, None) for volume, labels in support]
-        settings = TuningSettings()
-        descriptor, content = self.descriptor, support_content(support)
-        start = start_over(
-            descriptor.network,
-            outputs_for(settings.loss, labelled, len(support.segments)),
-            descriptor.preparation,
-            descriptor.tile,
-            descriptor.modality,
-            seed=self.seed,
-        )
-        identity = {**self.provenance(), "content": content, "segments": [s.name for s in support.segments]}
-        where = (descriptor.device, identity, self.folder, self.resume)
-        return fine_tuned(start, labelled, support.segments, settings, self.budget, *where, progress).network
+        """A network like the descriptor's, trained on the supports and on what they give to unlabelled scans."""
+        descriptor, settings, segments = self.descriptor, TuningSettings(), self.segments_
+        outputs = outputs_for(settings.loss, len(segments), self.overlapping_)
+        preparation, tile = descriptor.preparation, descriptor.tile
+        start = start_over(descriptor.network, outputs, preparation, tile, descriptor.modality, seed=self.seed)
+        scans = prepared([(volume, labels, None) for volume, labels in support], segments, preparation)
+        if self.companions_:
+            carrying, progress = portion(progress, 0.0, _CARRYING), portion(progress, _CARRYING, 1.0)
+            carried = carried_to(self.companions_, self.predict, segments, preparation, carrying)
+            scans = scans * max(1, round(_SUPPORTS * len(carried) / len(scans))) + carried
+        return fine_tuned(
+            start,
+            scans,
+            segments,
+            self.overlapping_,
+            settings,
+            self.budget,
+            descriptor.device,
+            {**self.provenance(), "content": support_content(support), "segments": [s.name for s in segments]},
+            self.folder,
+            self.resume,
+            progress,
+        ).network
 
     def _described(self, volume: Volume, progress: Progress) -> DescribedScan:
         scan = self.descriptor.prepare(volume)

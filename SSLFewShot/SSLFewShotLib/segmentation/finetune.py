@@ -13,14 +13,14 @@ from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.pretext.continuing import Beginning
 from SSLFewShotLib.pretext.trainer import TrainerSettings
-from SSLFewShotLib.progress import Progress, ignore_progress
+from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.fingerprint import support_content
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 from SSLFewShotLib.segmentation.tuned import labelled_by, model_facts
 from SSLFewShotLib.tuning.labelled import Labelled
 from SSLFewShotLib.tuning.start import Start, make_start
 from SSLFewShotLib.tuning.task import TuningSettings
-from SSLFewShotLib.tuning.training import LEARNING_RATE, fine_tuned, outputs_for
+from SSLFewShotLib.tuning.training import LEARNING_RATE, fine_tuned, outputs_for, prepared
 from SSLFewShotLib.tuning.tuned import check_free, is_kept, keep
 
 MINUTES = 10.0
@@ -95,7 +95,7 @@ class FineTuneSegmenter(Segmenter):
         """
         self.segments_ = list(segments)
         self.overlapping_ = any(labels.overlapping for _, labels, _ in labelled)
-        channels = outputs_for(self.tuning.loss, labelled, len(self.segments_))
+        channels = outputs_for(self.tuning.loss, len(self.segments_), self.overlapping_)
         names = [segment.name for segment in self.segments_]
         to_keep = self.keep is not None and not (self.resume and is_kept(self.keep, content))
         if to_keep:
@@ -103,8 +103,20 @@ class FineTuneSegmenter(Segmenter):
         first = labelled[0][0]
         start = make_start(self.begun, channels, first, self.scratch, self.network, self.seed, names)
         identity = {**self._identity(), "content": content, "segments": names}
-        where = (self.device, identity, self.folder, self.resume)
-        tuned = fine_tuned(start, labelled, self.segments_, self.tuning, self.budget, *where, progress)
+        scans = prepared(labelled, self.segments_, start.preparation, portion(progress, 0.0, 0.02))
+        tuned = fine_tuned(
+            start,
+            scans,
+            self.segments_,
+            self.overlapping_,
+            self.tuning,
+            self.budget,
+            self.device,
+            identity,
+            self.folder,
+            self.resume,
+            portion(progress, 0.02, 1.0),
+        )
         self.tuned_, self.training_ = tuned.network, tuned.training
         self.scores_, self.taken_from_ = tuned.scores, tuned.taken_from
         if to_keep:

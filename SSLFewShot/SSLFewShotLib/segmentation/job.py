@@ -90,7 +90,7 @@ def fit_from_files(job: SegmentationJob, device: torch.device, progress: Progres
     support = read_support(job.supports, job.segment_names, portion(progress, 0.0, read))
     check_format(job.format, support)
     segmenter = make_segmenter(job.method, job.model, support.pairs[0][0], device, **job.settings)
-    begin_in(job.output, segmenter, job.resume, job.overwrite)
+    begin_in(job.output, segmenter, job.resume, job.overwrite, job.targets)
     started = time.monotonic()
     segmenter.fit(support, portion(progress, read, 1.0))
     return Fitted(support, segmenter, time.monotonic() - started)

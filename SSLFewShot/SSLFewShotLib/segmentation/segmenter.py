@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,12 +22,14 @@ class Segmenter(ABC):
     speeds: for each of `SPEEDS` that there is, the settings that measured well for it.
     trains: whether `fit` trains a network for some time. It leaves its checkpoint in `folder`, None for a
     temporary one, and goes on from there with `resume`; both are set by whoever has a place, and no settings.
+    unlabelled: scans, or folders of them, that one which trains may learn from as well.
     """
 
     name: str
     trains: bool = False
     folder: Path | None = None
     resume: bool = False
+    unlabelled: Sequence[Path | str] = ()
     speeds: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @abstractmethod

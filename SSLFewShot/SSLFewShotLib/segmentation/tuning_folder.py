@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,12 @@ _SECONDS_AN_ITERATION = 1.0
 _READING = 0.02
 
 
-def begin_in(output: Path, segmenter: Segmenter, resume: bool, overwrite: bool) -> None:
-    """Have a segmenter that fine-tunes keep its checkpoint in a job's output folder, and go on from there.
+def begin_in(
+    output: Path, segmenter: Segmenter, resume: bool, overwrite: bool, targets: Sequence[Path] = ()
+) -> None:
+    """Have a segmenter that trains keep its checkpoint in a job's output folder, and go on from there.
+
+    What it may learn from without labels are the job's targets, unless other scans were given.
 
     Raises InputError when an unfinished fine-tuning is there that is neither gone on with nor overwritten.
     """
@@ -35,6 +39,7 @@ def begin_in(output: Path, segmenter: Segmenter, resume: bool, overwrite: bool) 
             )
         shutil.rmtree(folder)
     segmenter.folder, segmenter.resume = folder, resume
+    segmenter.unlabelled = segmenter.unlabelled or list(targets)
 
 
 def end_in(output: Path) -> None:

@@ -15,6 +15,7 @@ from SSLFewShotLib.imaging.labelmap import Segment
 from SSLFewShotLib.pretext.checkpoint import CHECKPOINT_NAME
 from SSLFewShotLib.pretext.trainer import Trainer, TrainerSettings, Training
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.sampling.preparation import Preparation
 from SSLFewShotLib.tuning.centres import hold_out
 from SSLFewShotLib.tuning.labelled import Labelled, LabelledScan, LabelledScans
 from SSLFewShotLib.tuning.loss import channels_of
@@ -41,17 +42,32 @@ class Tuned:
     settings: dict[str, Any]
 
 
-def outputs_for(loss: str, labelled: Sequence[Labelled], segments: int) -> int:
+def outputs_for(loss: str, segments: int, overlapping: bool) -> int:
     """Channels that the network must have. Raises InputError where segments overlap and the loss forbids it."""
-    if loss == "dice-ce" and any(labels.overlapping for _, labels, _ in labelled):
+    if loss == "dice-ce" and overlapping:
         raise InputError("the segments overlap, which cross-entropy cannot learn; choose the loss bce-dice")
     return channels_of(loss, segments)
 
 
-def fine_tuned(
-    start: Start,
+def prepared(
     labelled: Sequence[Labelled],
     segments: Sequence[Segment],
+    preparation: Preparation,
+    progress: Progress = ignore_progress,
+) -> list[LabelledScan]:
+    """Scans with their labels as they are learned from; see `LabelledScan.prepared` for warnings and errors."""
+    scans = []
+    for number, one in enumerate(labelled):
+        part = portion(progress, number / len(labelled), (number + 1) / len(labelled))
+        scans.append(LabelledScan.prepared(one, segments, preparation, part))
+    return scans
+
+
+def fine_tuned(
+    start: Start,
+    scans: Sequence[LabelledScan],
+    segments: Sequence[Segment],
+    overlapping: bool,
     settings: TuningSettings,
     budget: TrainerSettings,
     device: torch.device,
@@ -62,16 +78,13 @@ def fine_tuned(
 ) -> Tuned:
     """Fine-tune until the budget is spent, or what is held out of the labelled scans gets no better.
 
-    start: its network is trained in place, and has the channels that `outputs_for` says. segments: numbered 1 to
-    S. identity: what tells this training from others, for the checkpoint that it leaves in `folder` (None: in a
-    temporary one), from which it goes on with `resume`.
+    start: its network is trained in place, and has the channels that `outputs_for` says. scans: as its preparation
+    makes them; one that counts more is there more than once. segments: numbered 1 to S, which may share voxels if
+    `overlapping`. identity: what tells this training from others, for the checkpoint that it leaves in `folder`
+    (None: in a temporary one), from which it goes on with `resume`.
 
-    Raises InputError when nothing is marked, or the checkpoint is of another training.
+    Raises InputError when the checkpoint is of another training.
     """
-    scans = []
-    for number, one in enumerate(labelled):
-        part = portion(progress, 0.02 * number / len(labelled), 0.02 * (number + 1) / len(labelled))
-        scans.append(LabelledScan.prepared(one, segments, start.preparation, part))
     hold_out(scans, settings.held_out, budget.seed)
     pool = LabelledScans(scans, len(segments))
     task = FineTuning(start, pool, settings)
@@ -79,11 +92,10 @@ def fine_tuned(
         where = folder or Path(temporary)
         trainer = Trainer(task, pool, budget, where, device, identity=dict(identity))
         going_on = resume and (where / CHECKPOINT_NAME).exists()
-        training = trainer.run(going_on, _telling(portion(progress, 0.02, 0.99), task))
+        training = trainer.run(going_on, _telling(portion(progress, 0.0, 0.99), task))
     task.assess(training.iteration)
     taken_from = task.take_best()
     start.network.requires_grad_(True).eval()
-    overlapping = any(labels.overlapping for _, labels, _ in labelled)
     network = TunedNetwork(
         start.network, start.preparation, start.patch, list(segments), overlapping, settings.loss
     )

@@ -56,6 +56,9 @@ KNN_SETTINGS: Mapping[str, Param] = {
     "network": optional(one_of("unet", "dense", "analysis")),
     "keep": optional(TEXT),
     "speed": optional(one_of("fast", "balanced", "best")),
+    "trained": optional(NUMBER),
+    "training_steps": optional(WHOLE),
+    "unlabelled": optional(list_of(TEXT, least=1)),
 }
 
 SEGMENT_PARAMS: Mapping[str, Param] = {

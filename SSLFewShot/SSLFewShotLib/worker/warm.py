@@ -143,8 +143,9 @@ class Warm:
         Raises InputError as `segmentation.choice.make_segmenter` does.
         """
         from SSLFewShotLib.segmentation.choice import make_segmenter
+        from SSLFewShotLib.segmentation.companions import chosen
         from SSLFewShotLib.segmentation.job import Fitted
-        from SSLFewShotLib.segmentation.tuning_folder import begin_in
+        from SSLFewShotLib.segmentation.tuning_folder import begin_in, tunes
 
         key = (
             kept.content,
@@ -152,6 +153,8 @@ class Warm:
             _models_content(job),
             json.dumps(job.settings, sort_keys=True),
             str(device),
+            # Several targets are learned from too.
+            *(map(str, chosen(job.targets)) if tunes(job.method, job.settings) else ()),
         )
         known = self._segmenters.get(key)
         if known is not None:
@@ -163,7 +166,7 @@ class Warm:
         segmenter = make_segmenter(job.method, job.model, kept.support.pairs[0][0], device, **job.settings)
         # What is to be said of the fitting is of this one time.
         texts = tuple(said[before:])
-        begin_in(job.output, segmenter, job.resume, job.overwrite)
+        begin_in(job.output, segmenter, job.resume, job.overwrite, job.targets)
         began = time.monotonic()
         segmenter.fit(kept.support, progress)
         self._segmenters.put(key, (segmenter, texts))
