@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from SSLFewShotLib.errors import InputError, InputWarning
-from SSLFewShotLib.imaging.files import read_volume
+from SSLFewShotLib.imaging.files import read_volume, stem
 from SSLFewShotLib.imaging.labelmap import LabelMap, Segment
 from SSLFewShotLib.imaging.targets import named_targets
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed
 from SSLFewShotLib.sampling.preparation import Preparation
 from SSLFewShotLib.tuning.labelled import LabelledScan
 
@@ -53,6 +53,8 @@ def carried_to(
     found: list[tuple[float, LabelledScan]] = []
     for number, path in enumerate(paths):
         part = portion(progress, number / len(paths), (number + 1) / len(paths))
+        part(0.0, f"carrying labels to {stem(path)}")
+        part = renamed(part, f"carrying labels to {stem(path)}")
         try:
             volume = read_volume(path)
             with warnings.catch_warnings():
@@ -65,8 +67,7 @@ def carried_to(
         except InputError as error:
             warnings.warn(f"not learned from: {error}", InputWarning, stacklevel=3)
             continue
-        marked = labels.array > 0
-        found.append((float(confidence.array[marked].mean()), scan))
+        found.append((float(confidence.array[labels.array > 0].mean()), scan))
     sure = sorted((one for one, _ in found), reverse=True)
     least = sure[max(0, int(len(sure) * (1 - _LEFT_OUT)) - 1)] if sure else 0.0
     return [scan for one, scan in found if one >= least]
