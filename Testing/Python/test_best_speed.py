@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from SSLFewShotLib.descriptors.loading import load_descriptor
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.imaging import LabelMap, SupportSet, Volume
 from SSLFewShotLib.imaging.files import write_labels, write_volume
+from SSLFewShotLib.progress import ignore_progress
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import Preparation
+from SSLFewShotLib.segmentation import aligned
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.companions import FEWEST, MOST, carried_to, chosen
 from SSLFewShotLib.segmentation.tuning_folder import tunes
@@ -81,20 +84,41 @@ def test_a_scan_that_cannot_be_read_is_named_and_left_out(files, tmp_path):
 
 
 def test_what_the_network_says_is_joined_with_what_was_carried(files):
-    """With a network that is certain of one thing, its share decides."""
-    fitted = best(files).fit(support(0))
+    """A network that sees nothing anywhere takes away what its share is, of each segment."""
+    fitted = best(files, trained=0.95).fit(support(0))
     volume, truth = blocks(0)
-    without, _ = best(files, trained=0.0).fit(support(0)).predict(volume)
-    assert dice(without, truth, "RightBlock") > 0.9
     head = fitted.tuned_.network.head
     head.weight.data.zero_()
-    head.bias.data[:] = -20.0  # nothing anywhere
-    same, confidence = fitted.predict(volume)
-    assert dice(same, truth, "RightBlock") > 0.7
-    assert confidence.array[same.mask("RightBlock")].mean() < 0.9
-    fitted.trained = 0.95
-    nothing, _ = fitted.predict(volume)
-    assert not nothing.array.any()
+    head.bias.data[:] = -20.0
+    fitted.shares_ = np.float32([0.0, 0.95])
+    found, confidence = fitted.predict(volume)
+    assert dice(found, truth, "RightBlock") > 0.9 and not found.mask("LeftBlock").any()
+    fitted.shares_ = np.float32([0.3, 0.3])
+    both, less = fitted.predict(volume)
+    inside = both.mask("RightBlock")
+    assert dice(both, truth, "RightBlock") > 0.7 and both.mask("LeftBlock").any()
+    assert less.array[inside].mean() < confidence.array[inside].mean()
+
+
+def test_a_segment_that_the_network_has_not_learned_stays_with_the_alignment(files, monkeypatch):
+    measured = np.array([0.8, np.nan], np.float32)
+    monkeypatch.setattr(aligned, "fine_tuned", lambda *_, **__: SimpleNamespace(network=None, dice=measured))
+    alone = best(files, trained=0.5).fit(support(0))
+    assert alone.shares_ == pytest.approx([0.2, 0.0])
+    with_others = best(files, trained=0.5, unlabelled=[str(files / "scans")]).fit(support(0))
+    assert with_others.shares_ == pytest.approx([0.4, 0.0])
+
+
+def test_far_from_what_was_carried_the_network_has_no_say(files):
+    fitted = best(files).fit(support(0))
+    head = fitted.tuned_.network.head
+    head.weight.data.zero_()
+    head.bias.data[:] = 20.0
+    scan = fitted.descriptor.prepare(blocks(0)[0])
+    near = np.array([[60.0, 60, 60], [110, 110, 110]])
+    seen = fitted._seen_by_network(scan, near, ignore_progress).probabilities
+    assert seen[:, 7:10, 7:10, 7:10] == pytest.approx(0.5)
+    assert not seen[:, :5].any() and not seen[..., 13:].any()
 
 
 def test_the_same_seed_gives_the_same_network_and_the_supports_stay_as_they_were(files):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.descriptors.descriptor import Descriptor
@@ -17,6 +18,7 @@ from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.pretext.trainer import TrainerSettings
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
+from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.segmentation.alignment import Alignment, AlignmentSettings, DescribedScan, aligned
 from SSLFewShotLib.segmentation.appearance import Appearance, Samples, weighed
 from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
@@ -28,21 +30,22 @@ from SSLFewShotLib.segmentation.segmenter import Segmenter
 from SSLFewShotLib.segmentation.tuned import probabilities_by
 from SSLFewShotLib.tuning.start import start_over
 from SSLFewShotLib.tuning.task import TuningSettings
-from SSLFewShotLib.tuning.training import LEARNING_RATE, fine_tuned, outputs_for, prepared
-from SSLFewShotLib.tuning.tuned import TunedNetwork
+from SSLFewShotLib.tuning.training import LEARNING_RATE, Tuned, fine_tuned, outputs_for, prepared
 
 _ALIKE = 0.55
 """Mean likeness, as cosines, of what came together; below, a scan shows something else (README)."""
-TRAINING_STEPS = 400
-"""Of a network on the supports; about three minutes of a processor core."""
+TRAINING_STEPS = 600
+"""Of a network on the supports; about five minutes of a processor core."""
 _DESCRIBING = 0.03
 """Share of `fit` that describing takes where a network is trained."""
+_ALONE = 0.5
+"""How much less a network counts that has seen the marked scans alone."""
 _CARRYING = 0.35
 """Share of the training's time that carrying labels to unlabelled scans takes."""
 _SUPPORTS = 1 / 3
 """How often a marked scan is learned from, to one that labels were carried to."""
-_VOTED_AROUND = 6
-"""Voxels of the prepared scan around what was carried, in which the nearest neighbours vote as well."""
+_AROUND = 6
+"""Voxels of the prepared scan around what was carried, in which nearest neighbours and network have a say."""
 
 
 class AlignedSegmenter(Segmenter):
@@ -54,9 +57,10 @@ class AlignedSegmenter(Segmenter):
     sharpness: of several supports, how much more one counts, place by place, that fits better there.
     smoothing: of the carried labels, a Gaussian's sigma as a share of a segment's thickness.
     appearance: how much intensities count that differ inside of a segment and around it, see `Appearance`.
-    trained: the share of a network that is trained on the supports first, in `training_steps`, as fine-tuning
-    does; 0 for none. unlabelled: scans, or folders of them, that it learns from as well, with the labels that were
-    carried to them; of fewer than four nothing is learned.
+    trained: the share of a network that is trained first, in `training_steps`, as fine-tuning does; 0 for none. Of
+    each segment it is multiplied by the Dice on what was held out of the training.
+    unlabelled: scans, or folders of them, that the network learns from as well, with the labels that were carried
+    to them; of fewer than four nothing is learned, and the network counts half as much.
     largest_component: keep the largest piece of each segment only.
 
     After `fit`: segments_, supports_, markings_, appearance_, voter_, tuned_. Raises InputError for another kind
@@ -64,7 +68,7 @@ class AlignedSegmenter(Segmenter):
     """
 
     name = "aligned"
-    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0}, "balanced": {}, "best": {"trained": 0.3}}
+    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0}, "balanced": {}, "best": {"trained": 0.6}}
 
     def __init__(
         self,
@@ -115,7 +119,11 @@ class AlignedSegmenter(Segmenter):
         describing = portion(progress, 0.0, _DESCRIBING) if self.trains else progress
         self._take(support, describing)
         if self.trains:
-            self.tuned_ = self._tuned(support, portion(progress, _DESCRIBING, 1.0))
+            tuned = self._tuned(support, portion(progress, _DESCRIBING, 1.0))
+            self.tuned_ = tuned.network
+            # A structure that it has not learned stays with the alignment.
+            trust = self.trained * (1.0 if self.companions_ else _ALONE)
+            self.shares_ = trust * np.nan_to_num(tuned.dice).astype(np.float32)
         return self
 
     def _take(self, support: SupportSet, progress: Progress) -> None:
@@ -151,21 +159,16 @@ class AlignedSegmenter(Segmenter):
             found.append(aligned(target, support, self.alignment, region, portion(progress, begin, end)))
         _warn_of_the_unlike(volume, found)
         carried = CarriedLabels(target.scan, self.markings_, found, len(self.segments_), self.sharpness)
+        near = carried.box() + np.array([[-1], [1]]) * _AROUND * target.scan.spacing
         sources = [(1 - self.vote, carried)]
         if self.voter_ is not None:
             lattice = self.voter_.lattice(volume)
-            near = carried.box() + np.array([[-1], [1]]) * _VOTED_AROUND * target.scan.spacing
             voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.7, 0.85), near)
             sources.append((self.vote, LatticeProbabilities(lattice.origin, lattice.spacing, voted)))
         if self.tuned_ is not None:
-            sources = [((1 - self.trained) * share, source) for share, source in sources]
-            found = probabilities_by(
-                self.tuned_, target.scan, self.descriptor.device, portion(progress, 0.8, 0.85)
-            )
-            if not self.overlapping_:
-                found /= np.maximum(found.sum(axis=0), 1)
-            of_network = LatticeProbabilities(target.scan.origin, target.scan.spacing, found)
-            sources.append((self.trained, of_network))
+            network = self._seen_by_network(target.scan, near, portion(progress, 0.8, 0.85))
+            own = self.shares_[:, None]
+            sources = [*(((1 - own) * share, source) for share, source in sources), (own, network)]
         boxes = np.stack([box for _, source in sources if (box := source.box()) is not None])
 
         def mixed(slab: tuple[slice, slice, slice]) -> np.ndarray:
@@ -184,6 +187,21 @@ class AlignedSegmenter(Segmenter):
             self.largest_component,
             portion(progress, 0.85, 1.0),
         )
+
+    def _seen_by_network(self, scan: PreparedScan, near: np.ndarray, progress: Progress) -> LatticeProbabilities:
+        """What the trained network sees within a box (2, 3), LPS mm; further away it would find others alike."""
+        first, last = scan.indices(near)
+        inside = tuple(
+            slice(max(0, int(np.ceil(a))), max(0, int(b) + 1))
+            for a, b in zip(first[::-1], last[::-1], strict=True)
+        )
+        body = torch.zeros_like(scan.body)
+        body[inside] = scan.body[inside]
+        found = probabilities_by(self.tuned_, replace(scan, body=body), self.descriptor.device, progress)
+        found *= body.numpy()
+        if not self.overlapping_:
+            found /= np.maximum(found.sum(axis=0), 1)
+        return LatticeProbabilities(scan.origin, scan.spacing, found)
 
     def provenance(self) -> dict[str, Any]:
         settings = {
@@ -206,7 +224,7 @@ class AlignedSegmenter(Segmenter):
         }
         return {"method": self.name, "descriptor": self.descriptor.provenance(), "settings": settings}
 
-    def _tuned(self, support: SupportSet, progress: Progress) -> TunedNetwork:
+    def _tuned(self, support: SupportSet, progress: Progress) -> Tuned:
         """A network like the descriptor's, trained on the supports and on what they give to unlabelled scans."""
         descriptor, settings, segments = self.descriptor, TuningSettings(), self.segments_
         outputs = outputs_for(settings.loss, len(segments), self.overlapping_)
@@ -229,7 +247,7 @@ class AlignedSegmenter(Segmenter):
             self.folder,
             self.resume,
             progress,
-        ).network
+        )
 
     def _described(self, volume: Volume, progress: Progress) -> DescribedScan:
         scan = self.descriptor.prepare(volume)

@@ -66,7 +66,8 @@ class FineTuning(PretextTask):
     labelled scans whose labels are not learned from. Optimiser: Adam with decoupled weight decay of 0.01 (Dhere
     and Sivaswamy: Adam, weight decay 0.01).
 
-    After or during training: scores, (iteration, mean Dice on what is held out) of every look.
+    After or during training: scores, (iteration, mean Dice on what is held out) of every look; dice: (S,) that of
+    each segment at the weights that are there, NaN for one of which nothing is held out.
     """
 
     name = "finetune"
@@ -90,7 +91,9 @@ class FineTuning(PretextTask):
         self.centres = PatchCentres(scans.scans, scans.segments, settings.foreground)
         self.looked_at = held_out_centres(scans.scans, self.patch, _PATCHES)
         self.scores: list[tuple[int, float]] = []
+        self.dice = torch.full((scans.segments,), torch.nan)
         self._best: dict[str, torch.Tensor] | None = None
+        self._best_dice = self.dice
 
     def modules(self) -> nn.ModuleDict:
         return nn.ModuleDict({"network": self.network})
@@ -161,9 +164,11 @@ class FineTuning(PretextTask):
             return None
         if self.scores and self.scores[-1][0] >= iteration:
             return self.scores[-1][1]
-        score = self._measured()
+        self.dice = self._measured()
+        score = float(self.dice.nanmean().nan_to_num(0.0))
         self.scores.append((iteration, score))
         if self._best_look() == len(self.scores) - 1:
+            self._best_dice = self.dice
             self._best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         return score
 
@@ -176,19 +181,25 @@ class FineTuning(PretextTask):
         if score <= self.scores[-1][1] + CLEARLY:
             return None
         self.network.load_state_dict(self._best)
+        self.dice = self._best_dice
         return iteration
 
     def state(self) -> dict[str, Any]:
-        return {"scores": [list(score) for score in self.scores], "best": copy.copy(self._best)}
+        return {
+            "scores": [list(score) for score in self.scores],
+            "best": copy.copy(self._best),
+            "dice": [self.dice, self._best_dice],
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.scores = [(int(iteration), float(score)) for iteration, score in state["scores"]]
         self._best = state["best"]
+        self.dice, self._best_dice = state["dice"]
 
     def _best_look(self) -> int:
         return int(np.argmax([score for _, score in self.scores]))
 
-    def _measured(self) -> float:
+    def _measured(self) -> torch.Tensor:
         device = self.scans.device
         overlap, sizes = (torch.zeros(self.scans.segments, device=device) for _ in range(2))
         training = self.network.training
@@ -204,8 +215,7 @@ class FineTuning(PretextTask):
                 overlap += (counted * found * truth).sum(over)
                 sizes += (counted * (found**2 + truth**2)).sum(over)
         self.network.train(training)
-        there = sizes > 0
-        return float((2 * overlap[there] / sizes[there]).mean()) if there.any() else 0.0
+        return torch.where(sizes > 0, 2 * overlap / sizes, torch.nan).cpu()
 
     def _looked(self, number: int, centre: np.ndarray) -> Sequence[torch.Tensor]:
         labelled, segments = self.scans.scans[number], self.scans.segments

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from SSLFewShotLib.errors import InputError
@@ -32,13 +33,15 @@ class Tuned:
     """What a fine-tuning came to.
 
     network: to segment with. training: of the trainer. scores: (iteration, Dice on held-out blocks of the scans);
-    taken_from: the iteration whose weights were taken, None for the last. settings: what was trained how.
+    taken_from: the iteration whose weights were taken, None for the last; dice: (S,) of each segment on the blocks
+    with them, NaN for one of which nothing was held out. settings: what was trained how.
     """
 
     network: TunedNetwork
     training: Training
     scores: list[tuple[int, float]]
     taken_from: int | None
+    dice: np.ndarray
     settings: dict[str, Any]
 
 
@@ -100,7 +103,7 @@ def fine_tuned(
         start.network, start.preparation, start.patch, list(segments), overlapping, settings.loss
     )
     progress(1.0, "fine-tuned")
-    return Tuned(network, training, list(task.scores), taken_from, task.settings())
+    return Tuned(network, training, list(task.scores), taken_from, task.dice.numpy(), task.settings())
 
 
 def _telling(progress: Progress, task: FineTuning) -> Progress:
