@@ -70,7 +70,8 @@ class MethodChoice(PanelPart):
     def settings(self):
         """The settings of the chosen method that the panel has."""
         if self.parameters.method == FINE_TUNING:
-            return {"minutes": float(self.parameters.tuning_minutes)}
+            kept = self.parameters.tuning_keep.strip()
+            return {"minutes": float(self.parameters.tuning_minutes), **({"keep": kept} if kept else {})}
         speed = self.parameters.speed
         return {"speed": speed} if speed and self.parameters.method in _WITH_SPEEDS else {}
 
@@ -124,7 +125,8 @@ class MethodChoice(PanelPart):
         for widget in (self.ui.speedSelectorLabel, self.ui.speedSelector):
             widget.visible = parameters.method in _WITH_SPEEDS
         self.ui.methodHint.text = self._hint()
-        for widget in (self.ui.tuningMinutesLabel, self.ui.tuningMinutesSpin):
+        minutes = (self.ui.tuningMinutesLabel, self.ui.tuningMinutesSpin)
+        for widget in (*minutes, self.ui.tuningKeepLabel, self.ui.tuningKeepEdit):
             widget.visible = parameters.method == FINE_TUNING
 
     def _hint(self):

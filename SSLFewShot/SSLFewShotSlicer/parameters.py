@@ -22,8 +22,8 @@ class SSLFewShotParameters:
     target_volume, more_targets: scans to segment; targets_in_folder: those of input_folder instead.
     roi: the part of the target to search; result_segmentation: where segments go, None for a new one.
     method, model: "" for automatic; speed: "fast" or "best", "" for what is balanced, where a method has speeds.
-    tuning_minutes: of fine-tuning. Folders are texts: an empty `Path` is the
-    working directory.
+    tuning_minutes: of fine-tuning; tuning_keep: the name under which the network is kept, "" for not at all.
+    Folders are texts: an empty `Path` is the working directory.
     localise_each: a box for each structure; localise_margin: mm, −1 for the method's own.
     box: that was found or drawn, to crop to.
     pretrain_pair: the two segments that sides learns from, with a comma between; "" to find them.
@@ -46,6 +46,7 @@ class SSLFewShotParameters:
     model: str
     speed: str
     tuning_minutes: Annotated[int, WithinRange(1, 1440), Default(10)]
+    tuning_keep: str
     localise_method: Annotated[str, Default("support")]
     localise_each: bool
     localise_margin: Annotated[float, WithinRange(-1, 200), Default(-1.0)]

@@ -112,11 +112,16 @@ class SegmentSection(Section):
         self.display.run(
             _("segmenting"),
             steps,
-            self.result.take,
+            self._take,
             cancelled=_("Cancelled; nothing was changed"),
             changed=self._show_apply,
         )
         self.panel.refresh()
+
+    def _take(self, job):
+        self.result.take(job)
+        if "keep" in self.methods.settings():
+            self.panel.models.load()
 
     def _folder_steps(self):
         parameters = self.parameters

@@ -18,7 +18,9 @@ from SSLFewShotLib.sampling.preparation import Preparation
 from SSLFewShotLib.segmentation import aligned
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.companions import FEWEST, MOST, carried_to, chosen
+from SSLFewShotLib.segmentation.job import SegmentationJob
 from SSLFewShotLib.segmentation.tuning_folder import tunes
+from SSLFewShotLib.worker.memory import needed_for
 from tuning_samples import blocks, dice, support, write_small_model
 
 pytestmark = [
@@ -148,6 +150,16 @@ def test_a_share_out_of_range_is_refused(files):
 def test_a_job_that_trains_is_known_before():
     assert tunes("auto", {"speed": "best"}) and tunes("aligned", {"trained": 0.2})
     assert not tunes("knn", {"speed": "best"}) and not tunes("aligned", {"speed": "fast"})
+
+
+def test_the_memory_that_training_needs_is_told(files):
+    marked = (files / "scans" / "b_0_ct.nrrd", files / "labels" / "b_0.seg.nrrd")
+    needed = {}
+    for speed in ("balanced", "best"):
+        model, settings = str(files / "small-ct"), {"speed": speed}
+        job = SegmentationJob([files / "scans"], [marked], files / "out", model=model, settings=settings)
+        needed[speed] = needed_for(job)
+    assert needed["balanced"] < needed["best"] < needed["balanced"] + 2e9
 
 
 def test_the_command_learns_from_the_scans_that_it_is_given(files, tmp_path, monkeypatch):

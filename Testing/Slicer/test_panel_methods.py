@@ -97,6 +97,11 @@ def test_only_fine_tuning_asks_for_how_long(panel, host, case):
     panel.ui.tuningMinutesSpin.value = 3
     host.process(0.1)
     assert panel.parameters.tuning_minutes == 3 and panel.segment.methods.settings() == {"minutes": 3.0}
+    assert panel.ui.tuningKeepEdit.visible
+    panel.ui.tuningKeepEdit.text = " my-organs "
+    host.process(0.1)
+    assert panel.segment.methods.settings() == {"minutes": 3.0, "keep": "my-organs"}
+    panel.ui.tuningKeepEdit.text = ""
 
 
 def test_a_fine_tuned_model_has_to_be_chosen_and_one_to_begin_with_need_not(panel, host, case):

@@ -171,6 +171,8 @@ def _targets_of(job: SegmentationJob) -> list[ScanSize]:
 
 def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
     """Bytes that describing a scan holds until its end, and for the time being."""
+    from SSLFewShotLib.segmentation.tuning_folder import tunes
+
     if job.method == "box":
         return 0, math.prod(scan.side / 2.5) * _PREPARING
     if job.method in ("finetune", "tuned"):
@@ -186,17 +188,24 @@ def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
         # The supports' fields, one of them moved, and how well each displacement fits on a grid half as fine.
         field = grids[0] * parts[0].field
         kept, meanwhile = kept + len(job.supports) * field, meanwhile + field + grids[0] * _DISPLACEMENTS
-    return int(kept + points * _VECTOR * sum(part.dimension for part in parts)), int(meanwhile)
+    kept += points * _VECTOR * sum(part.dimension for part in parts)
+    if tunes(job.method, job.settings or {}):
+        tuned, training = _tuning(job, scan)
+        kept, meanwhile = kept + tuned, max(meanwhile, training)
+    return int(kept), int(meanwhile)
 
 
 def _tuning(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
     """Likewise for fine-tuning: prepared scans with soft masks, a training, and probabilities of a whole scan."""
     from SSLFewShotLib.pretext.dense import STEP
+    from SSLFewShotLib.segmentation.companions import MOST
 
     part = _parts(job, scan)[0]
     grid = math.prod(scan.side / (part.unit * STEP) + 1)
-    held = (1 + len(job.supports)) * grid * (_PREPARED + _WEIGHTS) + grid * 4 * _SEGMENTS
-    batch = _TRAINING if job.method == "finetune" else _TILE
+    # At the best speed the scans of the job are learned from too.
+    others = MOST if job.method not in ("finetune", "tuned") and len(_targets_of(job)) > 1 else 0
+    held = (1 + len(job.supports) + others) * grid * (_PREPARED + _WEIGHTS) + grid * 4 * _SEGMENTS
+    batch = _TILE if job.method == "tuned" else _TRAINING
     return int(held), int(max(grid * _PREPARING, batch))
 
 
