@@ -11,11 +11,10 @@ from SSLFewShotLib.descriptors.loading import load_descriptor
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.imaging import LabelMap, SupportSet, Volume
 from SSLFewShotLib.imaging.files import write_labels, write_volume
-from SSLFewShotLib.progress import ignore_progress
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import Preparation
-from SSLFewShotLib.segmentation import aligned
+from SSLFewShotLib.segmentation import network_share
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.companions import FEWEST, MOST, carried_to, chosen
 from SSLFewShotLib.segmentation.job import SegmentationJob
@@ -89,13 +88,13 @@ def test_what_the_network_says_is_joined_with_what_was_carried(files):
     """A network that sees nothing anywhere takes away what its share is, of each segment."""
     fitted = best(files, trained=0.95).fit(support(0))
     volume, truth = blocks(0)
-    head = fitted.tuned_.network.head
+    head = fitted.network_.network.network.head
     head.weight.data.zero_()
     head.bias.data[:] = -20.0
-    fitted.shares_ = np.float32([0.0, 0.95])
+    fitted.network_.shares = np.float32([0.0, 0.95])
     found, confidence = fitted.predict(volume)
     assert dice(found, truth, "RightBlock") > 0.9 and not found.mask("LeftBlock").any()
-    fitted.shares_ = np.float32([0.3, 0.3])
+    fitted.network_.shares = np.float32([0.3, 0.3])
     both, less = fitted.predict(volume)
     inside = both.mask("RightBlock")
     assert dice(both, truth, "RightBlock") > 0.7 and both.mask("LeftBlock").any()
@@ -104,28 +103,30 @@ def test_what_the_network_says_is_joined_with_what_was_carried(files):
 
 def test_a_segment_that_the_network_has_not_learned_stays_with_the_alignment(files, monkeypatch):
     measured = np.array([0.8, np.nan], np.float32)
-    monkeypatch.setattr(aligned, "fine_tuned", lambda *_, **__: SimpleNamespace(network=None, dice=measured))
+    monkeypatch.setattr(network_share, "fine_tuned", lambda *_, **__: SimpleNamespace(network=None, dice=measured))
     alone = best(files, trained=0.5).fit(support(0))
-    assert alone.shares_ == pytest.approx([0.2, 0.0])
+    assert alone.network_.shares == pytest.approx([0.2, 0.0])
     with_others = best(files, trained=0.5, unlabelled=[str(files / "scans")]).fit(support(0))
-    assert with_others.shares_ == pytest.approx([0.4, 0.0])
+    assert with_others.network_.shares == pytest.approx([0.4, 0.0])
 
 
 def test_far_from_what_was_carried_the_network_has_no_say(files):
     fitted = best(files).fit(support(0))
-    head = fitted.tuned_.network.head
+    head = fitted.network_.network.network.head
     head.weight.data.zero_()
     head.bias.data[:] = 20.0
     scan = fitted.descriptor.prepare(blocks(0)[0])
     near = np.array([[60.0, 60, 60], [110, 110, 110]])
-    seen = fitted._seen_by_network(scan, near, ignore_progress).probabilities
+    seen = fitted.network_.seen(scan, near).probabilities
     assert seen[:, 7:10, 7:10, 7:10] == pytest.approx(0.5)
     assert not seen[:, :5].any() and not seen[..., 13:].any()
 
 
 def test_the_same_seed_gives_the_same_network_and_the_supports_stay_as_they_were(files):
     first, again = (best(files).fit(support(0)) for _ in range(2))
-    for one, other in zip(first.tuned_.network.parameters(), again.tuned_.network.parameters(), strict=True):
+    for one, other in zip(
+        first.network_.network.network.parameters(), again.network_.network.network.parameters(), strict=True
+    ):
         assert np.array_equal(one.detach().numpy(), other.detach().numpy())
     descriptor = load_descriptor(str(files / "small-ct"), blocks()[0])
     for one, other in zip(first.descriptor.network.parameters(), descriptor.network.parameters(), strict=True):
@@ -143,8 +144,10 @@ def test_the_report_says_what_was_learned_from(files):
 
 
 def test_a_share_out_of_range_is_refused(files):
-    with pytest.raises(InputError, match="trained 1: a share from 0 up and below 1"):
+    with pytest.raises(InputError, match="trained 1, 3 steps: a share from 0 up and below 1"):
         best(files, trained=1)
+    with pytest.raises(InputError, match="unlabelled scans are learned from at the best speed"):
+        best(files, trained=0, unlabelled=["scans"])
 
 
 def test_a_job_that_trains_is_known_before():

@@ -69,7 +69,8 @@ class ModelContender(Contender):
         self.model = descriptor.name
         self.pretraining = list(pretraining)
         self.settings = dict(settings)
-        self._segmenter()
+        if self._segmenter().trains:
+            self.share_of_fitting = FineTuneContender.share_of_fitting
 
     def _segmenter(self) -> Segmenter:
         try:

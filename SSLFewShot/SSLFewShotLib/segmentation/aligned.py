@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.descriptors.descriptor import Descriptor
@@ -16,34 +15,20 @@ from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.labelmap import LabelMap
 from SSLFewShotLib.imaging.support import SupportSet
 from SSLFewShotLib.imaging.volume import Volume
-from SSLFewShotLib.pretext.trainer import TrainerSettings
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
-from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.segmentation.alignment import Alignment, AlignmentSettings, DescribedScan, aligned
 from SSLFewShotLib.segmentation.appearance import Appearance, Samples, weighed
 from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
-from SSLFewShotLib.segmentation.companions import carried_to, chosen
+from SSLFewShotLib.segmentation.companions import chosen
 from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
-from SSLFewShotLib.segmentation.fingerprint import support_content
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
+from SSLFewShotLib.segmentation.network_share import STEPS, NetworkShare
 from SSLFewShotLib.segmentation.segmenter import Segmenter
-from SSLFewShotLib.segmentation.tuned import probabilities_by
-from SSLFewShotLib.tuning.start import start_over
-from SSLFewShotLib.tuning.task import TuningSettings
-from SSLFewShotLib.tuning.training import LEARNING_RATE, Tuned, fine_tuned, outputs_for, prepared
 
 _ALIKE = 0.55
 """Mean likeness, as cosines, of what came together; below, a scan shows something else (README)."""
-TRAINING_STEPS = 600
-"""Of a network on the supports; about five minutes of a processor core."""
 _DESCRIBING = 0.03
 """Share of `fit` that describing takes where a network is trained."""
-_ALONE = 0.5
-"""How much less a network counts that has seen the marked scans alone."""
-_CARRYING = 0.35
-"""Share of the training's time that carrying labels to unlabelled scans takes."""
-_SUPPORTS = 1 / 3
-"""How often a marked scan is learned from, to one that labels were carried to."""
 _AROUND = 6
 """Voxels of the prepared scan around what was carried, in which nearest neighbours and network have a say."""
 
@@ -57,13 +42,11 @@ class AlignedSegmenter(Segmenter):
     sharpness: of several supports, how much more one counts, place by place, that fits better there.
     smoothing: of the carried labels, a Gaussian's sigma as a share of a segment's thickness.
     appearance: how much intensities count that differ inside of a segment and around it, see `Appearance`.
-    trained: the share of a network that is trained first, in `training_steps`, as fine-tuning does; 0 for none. Of
-    each segment it is multiplied by the Dice on what was held out of the training.
-    unlabelled: scans, or folders of them, that the network learns from as well, with the labels that were carried
-    to them; of fewer than four nothing is learned, and the network counts half as much.
+    trained: the share of a network that is trained first, in `training_steps`, see `NetworkShare`; 0 for none.
+    unlabelled: scans, or folders of them, that it learns from as well; of fewer than four nothing is learned.
     largest_component: keep the largest piece of each segment only.
 
-    After `fit`: segments_, supports_, markings_, appearance_, voter_, tuned_. Raises InputError for another kind
+    After `fit`: segments_, supports_, markings_, appearance_, voter_, network_. Raises InputError for another kind
     of descriptor, or settings out of range.
     """
 
@@ -82,7 +65,7 @@ class AlignedSegmenter(Segmenter):
         smoothing: float = 0.2,
         appearance: float = 0.4,
         trained: float = 0.0,
-        training_steps: int = TRAINING_STEPS,
+        training_steps: int = STEPS,
         unlabelled: Sequence[str] = (),
         largest_component: bool = True,
         seed: int = 0,
@@ -96,8 +79,12 @@ class AlignedSegmenter(Segmenter):
             raise InputError(f"vote {vote}, sharpness {sharpness}: a share from 0 to 1 and a number from 0 up")
         if not 0 <= smoothing <= 1 or not 0 <= appearance <= 1:
             raise InputError(f"smoothing {smoothing}, appearance {appearance}: shares from 0 to 1 were expected")
-        if not 0 <= trained < 1:
-            raise InputError(f"trained {trained}: a share from 0 up and below 1 was expected")
+        if not 0 <= trained < 1 or training_steps < 1:
+            raise InputError(
+                f"trained {trained}, {training_steps} steps: a share from 0 up and below 1, and at least 1 step"
+            )
+        if unlabelled and not trained:
+            raise InputError("unlabelled scans are learned from at the best speed; choose it, or leave them out")
         self.descriptor = descriptor
         self.alignment = AlignmentSettings(spatial_weight, reach, steps, stiffness)
         self.vote = vote
@@ -107,23 +94,28 @@ class AlignedSegmenter(Segmenter):
         self.trained = trained
         self.trains = trained > 0
         self.unlabelled = list(unlabelled)
-        self.budget = TrainerSettings(
-            iterations=training_steps, learning_rate=LEARNING_RATE, seed=seed, checkpoint_minutes=1.0
-        )
+        self.training_steps = training_steps
         self.largest_component = largest_component
         self.seed = seed
 
     def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> AlignedSegmenter:
         """Describe every support and keep what alignment and vote need of it; train a network where it counts."""
-        self.tuned_, self.companions_ = None, chosen(self.unlabelled) if self.trains else []
-        describing = portion(progress, 0.0, _DESCRIBING) if self.trains else progress
-        self._take(support, describing)
+        self.network_, self.companions_ = None, chosen(self.unlabelled) if self.trains else []
+        self._take(support, portion(progress, 0.0, _DESCRIBING) if self.trains else progress)
         if self.trains:
-            tuned = self._tuned(support, portion(progress, _DESCRIBING, 1.0))
-            self.tuned_ = tuned.network
-            # A structure that it has not learned stays with the alignment.
-            trust = self.trained * (1.0 if self.companions_ else _ALONE)
-            self.shares_ = trust * np.nan_to_num(tuned.dice).astype(np.float32)
+            self.network_ = NetworkShare.trained(
+                self.descriptor,
+                support,
+                self.predict,
+                self.companions_,
+                self.trained,
+                self.training_steps,
+                self.seed,
+                self.provenance(),
+                self.folder,
+                self.resume,
+                portion(progress, _DESCRIBING, 1.0),
+            )
         return self
 
     def _take(self, support: SupportSet, progress: Progress) -> None:
@@ -165,9 +157,9 @@ class AlignedSegmenter(Segmenter):
             lattice = self.voter_.lattice(volume)
             voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.7, 0.85), near)
             sources.append((self.vote, LatticeProbabilities(lattice.origin, lattice.spacing, voted)))
-        if self.tuned_ is not None:
-            network = self._seen_by_network(target.scan, near, portion(progress, 0.8, 0.85))
-            own = self.shares_[:, None]
+        if self.network_ is not None:
+            network = self.network_.seen(target.scan, near, portion(progress, 0.8, 0.85))
+            own = self.network_.shares[:, None]
             sources = [*(((1 - own) * share, source) for share, source in sources), (own, network)]
         boxes = np.stack([box for _, source in sources if (box := source.box()) is not None])
 
@@ -188,21 +180,6 @@ class AlignedSegmenter(Segmenter):
             portion(progress, 0.85, 1.0),
         )
 
-    def _seen_by_network(self, scan: PreparedScan, near: np.ndarray, progress: Progress) -> LatticeProbabilities:
-        """What the trained network sees within a box (2, 3), LPS mm; further away it would find others alike."""
-        first, last = scan.indices(near)
-        inside = tuple(
-            slice(max(0, int(np.ceil(a))), max(0, int(b) + 1))
-            for a, b in zip(first[::-1], last[::-1], strict=True)
-        )
-        body = torch.zeros_like(scan.body)
-        body[inside] = scan.body[inside]
-        found = probabilities_by(self.tuned_, replace(scan, body=body), self.descriptor.device, progress)
-        found *= body.numpy()
-        if not self.overlapping_:
-            found /= np.maximum(found.sum(axis=0), 1)
-        return LatticeProbabilities(scan.origin, scan.spacing, found)
-
     def provenance(self) -> dict[str, Any]:
         settings = {
             **asdict(self.alignment),
@@ -213,7 +190,7 @@ class AlignedSegmenter(Segmenter):
             "trained": self.trained,
             **(
                 {
-                    "training_steps": self.budget.iterations,
+                    "training_steps": self.training_steps,
                     "unlabelled": [path.name for path in getattr(self, "companions_", chosen(self.unlabelled))],
                 }
                 if self.trains
@@ -223,31 +200,6 @@ class AlignedSegmenter(Segmenter):
             "seed": self.seed,
         }
         return {"method": self.name, "descriptor": self.descriptor.provenance(), "settings": settings}
-
-    def _tuned(self, support: SupportSet, progress: Progress) -> Tuned:
-        """A network like the descriptor's, trained on the supports and on what they give to unlabelled scans."""
-        descriptor, settings, segments = self.descriptor, TuningSettings(), self.segments_
-        outputs = outputs_for(settings.loss, len(segments), self.overlapping_)
-        preparation, tile = descriptor.preparation, descriptor.tile
-        start = start_over(descriptor.network, outputs, preparation, tile, descriptor.modality, seed=self.seed)
-        scans = prepared([(volume, labels, None) for volume, labels in support], segments, preparation)
-        if self.companions_:
-            carrying, progress = portion(progress, 0.0, _CARRYING), portion(progress, _CARRYING, 1.0)
-            carried = carried_to(self.companions_, self.predict, segments, preparation, carrying)
-            scans = scans * max(1, round(_SUPPORTS * len(carried) / len(scans))) + carried
-        return fine_tuned(
-            start,
-            scans,
-            segments,
-            self.overlapping_,
-            settings,
-            self.budget,
-            descriptor.device,
-            {**self.provenance(), "content": support_content(support), "segments": [s.name for s in segments]},
-            self.folder,
-            self.resume,
-            progress,
-        )
 
     def _described(self, volume: Volume, progress: Progress) -> DescribedScan:
         scan = self.descriptor.prepare(volume)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from SSLFewShotLib.errors import InputError
-from SSLFewShotLib.segmentation.aligned import TRAINING_STEPS
 from SSLFewShotLib.segmentation.finetune import MINUTES
+from SSLFewShotLib.segmentation.network_share import STEPS
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
 FOLDER_NAME = "finetune.training"
@@ -61,7 +61,7 @@ def share_of_fitting(method: str, settings: Mapping[str, Any], scans: int) -> fl
     seconds = 60 * float(settings.get("minutes") or MINUTES)
     steps = settings.get("iterations") or settings.get("training_steps")
     if settings.get("speed") == "best" or settings.get("trained"):
-        steps = steps or TRAINING_STEPS
+        steps = steps or STEPS
     if steps:
         seconds = _SECONDS_AN_ITERATION * int(steps)
     return seconds / (seconds + _SECONDS_A_SCAN * scans)
