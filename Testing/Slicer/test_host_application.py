@@ -60,13 +60,19 @@ def test_settings_are_those_of_this_run_only(qt, slicer):
 def test_the_longest_block_is_measured_in_the_event_loop(qt, host):
     import time
 
-    host.process(0.05)
-    host.reset_block()
-    host.process(0.2)
-    assert host.longest_block() < 80
-    qt.QTimer.singleShot(10, lambda: time.sleep(0.15))
-    host.process(0.3)
-    assert 140 < host.longest_block() < 300
+    def shortest_of_five(work):
+        """Other programs may hold this one up now and then, not five times."""
+        found = []
+        for _ in range(5):
+            host.process(0.05)
+            host.reset_block()
+            qt.QTimer.singleShot(10, work)
+            host.process(0.2)
+            found.append(host.longest_block())
+        return min(found)
+
+    assert shortest_of_five(lambda: None) < 80
+    assert 140 < shortest_of_five(lambda: time.sleep(0.15)) < 300
 
 
 def test_time_outside_the_event_loop_is_no_block(host):
