@@ -45,7 +45,10 @@ def draw_convergence(rows: Sequence[Mapping[str, str]], path: Path, title: str =
         axes.grid(alpha=0.3, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     fields[0].set_ylabel("Dice on the supports")
-    fields[0].legend(frameon=False, fontsize=8, loc="lower right")
+    if len(starts) > 2:
+        figure.legend(*fields[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right center")
+    else:
+        fields[0].legend(frameon=False, fontsize=8, loc="lower right")
     figure.suptitle(title, fontsize=10)
     save_figure(figure, path, overwrite=True)
 
