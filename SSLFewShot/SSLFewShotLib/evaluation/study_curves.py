@@ -46,7 +46,8 @@ def draw_convergence(rows: Sequence[Mapping[str, str]], path: Path, title: str =
         axes.spines[["top", "right"]].set_visible(False)
     fields[0].set_ylabel("Dice on the supports")
     if len(starts) > 2:
-        figure.legend(*fields[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside right center")
+        named = fields[0].get_legend_handles_labels()
+        figure.legend(*named, frameon=False, fontsize=8, loc="outside right center")
     else:
         fields[0].legend(frameon=False, fontsize=8, loc="lower right")
     figure.suptitle(title, fontsize=10)
