@@ -1,5 +1,7 @@
 """The section "Segment": Apply, and how far it is."""
 
+from functools import partial
+
 from SSLFewShotLib.errors import InputError
 from SSLFewShotSlicer.bridge import list_segments
 from SSLFewShotSlicer.job_display import JobDisplay
@@ -112,15 +114,15 @@ class SegmentSection(Section):
         self.display.run(
             _("segmenting"),
             steps,
-            self._take,
+            partial(self._take, keeps="keep" in self.methods.settings()),
             cancelled=_("Cancelled; nothing was changed"),
             changed=self._show_apply,
         )
         self.panel.refresh()
 
-    def _take(self, job):
+    def _take(self, job, keeps):
         self.result.take(job)
-        if "keep" in self.methods.settings():
+        if keeps:
             self.panel.models.load()
 
     def _folder_steps(self):

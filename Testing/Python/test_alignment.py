@@ -14,6 +14,7 @@ from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import PreparedScan
+from SSLFewShotLib.segmentation import deformable
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.alignment import AlignmentSettings, DescribedScan
 from SSLFewShotLib.segmentation.deformable import convex_search, descended
@@ -157,3 +158,16 @@ def test_a_scan_that_shows_something_else_is_said_to_be_unlike(fitted, rng):
     other = volume.with_array(rng.permutation(volume.array.ravel()).reshape(volume.array.shape))
     with pytest.warns(InputWarning, match=f"{volume.name}: hardly resembles what is marked"):
         fitted.predict(other)
+
+
+def test_the_best_displacement_is_that_of_the_coupled_sum(monkeypatch):
+    """Equation 4 of ConvexAdam, voxel by voxel and shift by shift."""
+    monkeypatch.setattr(deformable, "_VOXELS_AT_ONCE", 7)
+    generator = torch.Generator().manual_seed(0)
+    shifts = torch.cartesian_prod(*[torch.arange(-1.0, 2)] * 3)
+    cost = torch.rand(27, 20, generator=generator)
+    smooth = torch.rand(3, 20, generator=generator) * 2 - 1
+    for coupling in (0.003, 0.3, 1.0):
+        total = cost + coupling * ((shifts[:, :, None] - smooth) ** 2).sum(dim=1)
+        found = deformable._best_shift(cost, shifts, smooth, coupling)
+        assert torch.equal(found, total.min(dim=0).indices)

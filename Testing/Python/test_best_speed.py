@@ -10,17 +10,16 @@ from command_line import sslfewshot
 from SSLFewShotLib.descriptors.loading import load_descriptor
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.imaging import LabelMap, SupportSet, Volume
-from SSLFewShotLib.imaging.files import write_labels, write_volume
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import Preparation
 from SSLFewShotLib.segmentation import network_share
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
-from SSLFewShotLib.segmentation.companions import FEWEST, MOST, carried_to, chosen
 from SSLFewShotLib.segmentation.job import SegmentationJob
+from SSLFewShotLib.segmentation.pseudo_labels import FEWEST, MOST, chosen_scans, pseudo_labelled
 from SSLFewShotLib.segmentation.tuning_folder import tunes
 from SSLFewShotLib.worker.memory import needed_for
-from tuning_samples import blocks, dice, support, write_small_model
+from tuning_samples import blocks, dice, support, write_blocks, write_small_model
 
 pytestmark = [
     pytest.mark.usefixtures("one_torch_thread", "own_store"),
@@ -32,10 +31,7 @@ pytestmark = [
 def files(tmp_path_factory):
     """b_0 to b_5 with labels, and the small model."""
     folder = tmp_path_factory.mktemp("best")
-    for seed in range(6):
-        volume, labels = blocks(seed)
-        write_volume(volume, folder / "scans" / f"b_{seed}_ct.nrrd")
-        write_labels(labels, folder / "labels" / f"b_{seed}.seg.nrrd")
+    write_blocks(folder / "scans", 6, folder / "labels")
     write_small_model(folder / "small-ct")
     return folder
 
@@ -46,14 +42,14 @@ def best(files, **settings) -> AlignedSegmenter:
 
 
 def test_of_many_scans_some_are_learned_from_evenly_and_of_too_few_none(files, tmp_path):
-    assert chosen([files / "scans"]) == sorted((files / "scans").iterdir())
-    assert [path.name for path in chosen([files / "scans"], most=3)] == [
+    assert chosen_scans([files / "scans"]) == sorted((files / "scans").iterdir())
+    assert [path.name for path in chosen_scans([files / "scans"], most=3)] == [
         "b_0_ct.nrrd",
         "b_2_ct.nrrd",
         "b_5_ct.nrrd",
     ]
     few = sorted((files / "scans").iterdir())[: FEWEST - 1]
-    assert chosen(few) == [] and chosen([]) == [] and MOST > FEWEST
+    assert chosen_scans(few) == [] and chosen_scans([]) == [] and MOST > FEWEST
 
 
 def test_the_scans_whose_labels_are_least_sure_are_not_learned_from(files):
@@ -69,10 +65,23 @@ def test_the_scans_whose_labels_are_least_sure_are_not_learned_from(files):
         return labels, volume.with_array(confidence)
 
     paths = sorted((files / "scans").iterdir())[:4]
-    scans = carried_to(paths, predict, support(0).segments, preparation)
+    scans = pseudo_labelled(paths, predict, support(0).segments, preparation)
     assert given == [0, 1, 2, 3] and len(scans) == 3
     truth = [blocks(number)[1].mask("RightBlock").sum() for number in (0, 1, 2)]
     assert [len(scan.masks[0].inside()) for scan in scans] == pytest.approx(truth, rel=0.2)
+
+
+def test_labels_that_overlap_are_learned_from_too(files):
+    volume, labels = blocks(0)
+    one, other = labels.mask("RightBlock"), labels.mask("LeftBlock")
+    both = LabelMap.from_masks(volume, {"RightBlock": one, "Both": one | other})
+    assert both.overlapping
+    segments = SupportSet([(volume, both)]).segments
+    preparation = Preparation(Extent("mm", 300.0), Intensity("window", -500.0, 1000.0), 1 / 30)
+    sure = volume.with_array(np.ones(one.shape, np.float32))
+    paths = sorted((files / "scans").iterdir())[:1]
+    (scan,) = pseudo_labelled(paths, lambda *_: (both, sure), segments, preparation)
+    assert len(scan.masks[1].inside()) > len(scan.masks[0].inside()) > 0
 
 
 def test_a_scan_that_cannot_be_read_is_named_and_left_out(files, tmp_path):
@@ -80,7 +89,7 @@ def test_a_scan_that_cannot_be_read_is_named_and_left_out(files, tmp_path):
     broken.write_bytes(b"nothing")
     preparation = Preparation(Extent("mm", 300.0), Intensity("window", -500.0, 1000.0), 1 / 30)
     with pytest.warns(InputWarning, match="not learned from: .*broken.nrrd"):
-        scans = carried_to([broken], lambda *_: None, support(0).segments, preparation)
+        scans = pseudo_labelled([broken], lambda *_: None, support(0).segments, preparation)
     assert scans == []
 
 

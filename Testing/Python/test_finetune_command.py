@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from command_line import sslfewshot, started
 from SSLFewShotLib.errors import Cancelled, InputError
-from SSLFewShotLib.imaging.files import read_labels, write_labels, write_volume
+from SSLFewShotLib.imaging.files import read_labels
 from SSLFewShotLib.models import ModelStore
 from SSLFewShotLib.pretext.checkpoint import CHECKPOINT_NAME
 from SSLFewShotLib.segmentation.job import SegmentationJob, run
 from SSLFewShotLib.segmentation.tuning_folder import FOLDER_NAME, share_of_fitting, tunes
 from SSLFewShotLib.worker.memory import needed_for
 from SSLFewShotLib.worker.protocol import PROTOCOL_VERSION
-from tuning_samples import blocks, write_small_model
+from tuning_samples import write_blocks, write_small_model
 from worker_process import WORKER, WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("own_store", "one_torch_thread")
@@ -25,10 +25,7 @@ pytestmark = pytest.mark.usefixtures("own_store", "one_torch_thread")
 def files(tmp_path_factory):
     """Three labelled scans, b_0 to b_2, and the small model."""
     folder = tmp_path_factory.mktemp("tuning")
-    for seed in range(3):
-        volume, labels = blocks(seed)
-        write_volume(volume, folder / f"b_{seed}_ct.nrrd")
-        write_labels(labels, folder / f"b_{seed}.seg.nrrd")
+    write_blocks(folder, 3)
     write_small_model(folder / "small-ct")
     return folder
 

@@ -10,9 +10,8 @@ from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.evaluation.study import study
 from SSLFewShotLib.evaluation.study_curves import mean_by_iteration, moving_average
 from SSLFewShotLib.evaluation.study_runs import planned_runs, starts_of
-from SSLFewShotLib.imaging.files import write_labels, write_volume
 from SSLFewShotLib.pretext.continuing import Beginning
-from tuning_samples import blocks, write_small_model
+from tuning_samples import write_blocks, write_small_model
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread", "own_store")
 
@@ -21,10 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread", "own_store")
 def cases(tmp_path_factory):
     """Five labelled scans, b_0 to b_4, and the small model."""
     folder = tmp_path_factory.mktemp("study")
-    for seed in range(5):
-        volume, labels = blocks(seed)
-        write_volume(volume, folder / "scans" / f"b_{seed}_ct.nrrd")
-        write_labels(labels, folder / "scans" / f"b_{seed}.seg.nrrd")
+    write_blocks(folder / "scans", 5)
     write_small_model(folder / "small-ct")
     return folder
 

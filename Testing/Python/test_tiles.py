@@ -1,14 +1,20 @@
 """Tiles cover a scan, and their weights are Gaussian."""
 
+import functools
 import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from SSLFewShotLib.networks import tiles
+from SSLFewShotLib.networks.device import short_floats
+from SSLFewShotLib.networks.tiles import through_network
+from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.sampling.tiles import gaussian_window, tile_starts, tiles_of
 from SSLFewShotLib.segmentation.sliding_window import NEGLIGIBLE, segment_probabilities
+from torch.nn import functional as F
 
 
 def test_a_window_is_a_gaussian_of_the_given_width_in_sides():
@@ -76,3 +82,18 @@ def test_nothing_is_looked_for_where_there_is_no_body():
     body[:, :, :10] = True
     found = segment_probabilities(prepared(values, body), Brightness(), (16, 16, 16), "bce-dice", 2)
     assert found[0, :, :, :10].min() > 0.9 and found[:, :, :, 40:].max() == 0
+
+
+def test_sixteen_bit_floats_change_vectors_hardly_at_all(monkeypatch):
+    if short_floats(torch.device("cpu")) is None:
+        pytest.skip("this processor has no bfloat16 instructions, and computes in float32 anyway")
+    torch.manual_seed(0)
+    network = UNet3d(1, 8, 16, 3).eval()
+    tile = torch.randn(16, 16, 16)
+    given = (network, functools.partial(F.normalize, dim=1), [tile], (16, 16, 16), torch.device("cpu"))
+    short = through_network(*given)
+    monkeypatch.setattr(tiles, "short_floats", lambda _device: None)
+    exact = through_network(*given)
+    alike = (short * exact).sum(dim=1)
+    assert short.dtype == torch.float32 and not torch.equal(short, exact)
+    assert alike.mean() > 0.999 and alike.min() > 0.98

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from SSLFewShotLib.imaging import LabelMap, SupportSet, Volume
+from SSLFewShotLib.imaging.files import write_labels, write_volume
 from SSLFewShotLib.imaging.labelmap import Segment
 from SSLFewShotLib.models import ModelCard, save_model
 from SSLFewShotLib.models.card import installed_versions
@@ -33,6 +34,15 @@ def blocks(seed: int = 0, side: int = 20, name: str = "blocks") -> tuple[Volume,
     volume = Volume.from_spacing(image, (SPACING,) * 3, name=f"{name}_{seed}", modality="CT")
     segments = [Segment(1, "RightBlock", (1.0, 0.0, 0.0), "code 1"), Segment(2, "LeftBlock", (0.0, 0.0, 1.0))]
     return volume, LabelMap(labels, volume.ijkToLps, f"{name}_{seed}_labels", segments=segments)
+
+
+def write_blocks(folder: Path, count: int, labels: Path | None = None) -> Path:
+    """`count` of them as b_0_ct.nrrd and b_0.seg.nrrd and so on, the latter in `labels` where it is given."""
+    for seed in range(count):
+        volume, marked = blocks(seed)
+        write_volume(volume, folder / f"b_{seed}_ct.nrrd")
+        write_labels(marked, (labels or folder) / f"b_{seed}.seg.nrrd")
+    return folder
 
 
 def support(*seeds: int) -> SupportSet:

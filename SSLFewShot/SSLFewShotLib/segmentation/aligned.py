@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,10 +20,10 @@ from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.alignment import Alignment, AlignmentSettings, DescribedScan, aligned
 from SSLFewShotLib.segmentation.appearance import Appearance, Samples, weighed
 from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
-from SSLFewShotLib.segmentation.companions import chosen
 from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.network_share import STEPS, NetworkShare
+from SSLFewShotLib.segmentation.pseudo_labels import chosen_scans
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
 _ALIKE = 0.55
@@ -46,8 +47,8 @@ class AlignedSegmenter(Segmenter):
     unlabelled: scans, or folders of them, that it learns from as well; of fewer than four nothing is learned.
     largest_component: keep the largest piece of each segment only.
 
-    After `fit`: segments_, supports_, markings_, appearance_, voter_, network_. Raises InputError for another kind
-    of descriptor, or settings out of range.
+    After `fit`: segments_, supports_, markings_, appearance_, voter_, network_, unlabelled_. Raises InputError for
+    another kind of descriptor, or settings out of range.
     """
 
     name = "aligned"
@@ -100,14 +101,14 @@ class AlignedSegmenter(Segmenter):
 
     def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> AlignedSegmenter:
         """Describe every support and keep what alignment and vote need of it; train a network where it counts."""
-        self.network_, self.companions_ = None, chosen(self.unlabelled) if self.trains else []
+        self.network_, self.unlabelled_ = None, chosen_scans(self.unlabelled) if self.trains else []
         self._take(support, portion(progress, 0.0, _DESCRIBING) if self.trains else progress)
         if self.trains:
             self.network_ = NetworkShare.trained(
                 self.descriptor,
                 support,
                 self.predict,
-                self.companions_,
+                self.unlabelled_,
                 self.trained,
                 self.training_steps,
                 self.seed,
@@ -191,7 +192,7 @@ class AlignedSegmenter(Segmenter):
             **(
                 {
                     "training_steps": self.training_steps,
-                    "unlabelled": [path.name for path in getattr(self, "companions_", chosen(self.unlabelled))],
+                    "unlabelled": [Path(one).name for one in getattr(self, "unlabelled_", self.unlabelled)],
                 }
                 if self.trains
                 else {}

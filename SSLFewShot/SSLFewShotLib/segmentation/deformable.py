@@ -56,8 +56,8 @@ def _best_shift(cost: torch.Tensor, shifts: torch.Tensor, smooth: torch.Tensor, 
     """
     lengths = coupling * (shifts**2).sum(dim=1, keepdim=True)
     best = torch.empty(cost.shape[1], dtype=torch.int64)
-    for part in torch.arange(cost.shape[1]).split(_VOXELS_AT_ONCE):
-        here = slice(int(part[0]), int(part[-1]) + 1)
+    for start in range(0, len(best), _VOXELS_AT_ONCE):
+        here = slice(start, start + _VOXELS_AT_ONCE)
         total = torch.addmm(cost[:, here], shifts, smooth[:, here], alpha=-2 * coupling)
         best[here] = total.add_(lengths).min(dim=0).indices
     return best

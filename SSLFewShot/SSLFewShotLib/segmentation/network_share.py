@@ -17,8 +17,8 @@ from SSLFewShotLib.pretext.trainer import TrainerSettings
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.segmentation.carried_labels import LatticeProbabilities
-from SSLFewShotLib.segmentation.companions import Predict, carried_to
 from SSLFewShotLib.segmentation.fingerprint import support_content
+from SSLFewShotLib.segmentation.pseudo_labels import Predict, pseudo_labelled
 from SSLFewShotLib.segmentation.tuned import probabilities_by
 from SSLFewShotLib.tuning.start import start_over
 from SSLFewShotLib.tuning.task import TuningSettings
@@ -49,7 +49,7 @@ class NetworkShare:
         descriptor: DenseDescriptor,
         support: SupportSet,
         predict: Predict,
-        companions: Sequence[Path],
+        unlabelled: Sequence[Path],
         most: float,
         steps: int,
         seed: int,
@@ -60,9 +60,10 @@ class NetworkShare:
     ) -> NetworkShare:
         """Fine-tune the descriptor's network, which stays as it is.
 
-        companions: scans without labels, which are learned from with the labels that `predict` gives them. most:
-        the share of a network that is always right; a segment's is that times the Dice on what was held out of
-        the training, so that what was not learned stays with the alignment, and half of it without companions.
+        predict: of the alignment alone, which gives the `unlabelled` scans the labels that are learned from.
+        most: the share of a network that is always right; a segment's is that times the Dice on what was held out
+        of the training, so that what was not learned stays with the alignment, and half of it where there are no
+        unlabelled scans. steps: iterations; a scan of the support is drawn from as often as a third of the others.
         identity, folder, resume: see `fine_tuned`.
         """
         segments: list[Segment] = list(support.segments)
@@ -73,9 +74,9 @@ class NetworkShare:
             descriptor.network, outputs, preparation, descriptor.tile, descriptor.modality, seed=seed
         )
         scans = prepared([(volume, labels, None) for volume, labels in support], segments, preparation)
-        if companions:
+        if unlabelled:
             carrying, progress = portion(progress, 0.0, _CARRYING), portion(progress, _CARRYING, 1.0)
-            carried = carried_to(companions, predict, segments, preparation, carrying)
+            carried = pseudo_labelled(unlabelled, predict, segments, preparation, carrying)
             scans = scans * max(1, round(_SUPPORTS * len(carried) / len(scans))) + carried
         tuned = fine_tuned(
             start,
@@ -90,7 +91,7 @@ class NetworkShare:
             resume,
             progress,
         )
-        trust = most * (1.0 if companions else _ALONE)
+        trust = most * (1.0 if unlabelled else _ALONE)
         return cls(tuned.network, trust * np.nan_to_num(tuned.dice).astype(np.float32), descriptor.device)
 
     def seen(

@@ -47,26 +47,33 @@ def end_in(output: Path) -> None:
     shutil.rmtree(output / FOLDER_NAME, ignore_errors=True)
 
 
+def joins_network(method: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a job that aligns will join a trained network with it, which learns from the targets too."""
+    return method in ("auto", "aligned") and (settings.get("speed") == "best" or bool(settings.get("trained")))
+
+
 def tunes(method: str, settings: Mapping[str, Any]) -> bool:
     """Whether a job with this method and these settings will train a network, as far as can be told before."""
-    if method in ("auto", "aligned") and (settings.get("speed") == "best" or settings.get("trained")):
-        return True
-    return method == "finetune" or (method == "auto" and bool({"minutes", "iterations"} & set(settings)))
+    return joins_network(method, settings) or _fine_tunes(method, settings)
 
 
 def share_of_fitting(method: str, settings: Mapping[str, Any], scans: int) -> float:
     """The share of a job's time that fitting takes, as far as can be told before."""
-    if not tunes(method, settings):
+    if joins_network(method, settings):
+        seconds = _SECONDS_AN_ITERATION * int(settings.get("training_steps") or STEPS)
+    elif not _fine_tunes(method, settings):
         return 1 / (1 + scans)
-    seconds = 60 * float(settings.get("minutes") or MINUTES)
-    steps = settings.get("iterations") or settings.get("training_steps")
-    if settings.get("speed") == "best" or settings.get("trained"):
-        steps = steps or STEPS
-    if steps:
-        seconds = _SECONDS_AN_ITERATION * int(steps)
+    elif settings.get("iterations"):
+        seconds = _SECONDS_AN_ITERATION * int(settings["iterations"])
+    else:
+        seconds = 60 * float(settings.get("minutes") or MINUTES)
     return seconds / (seconds + _SECONDS_A_SCAN * scans)
 
 
 def share_of_reading(method: str, settings: Mapping[str, Any], otherwise: float) -> float:
     """The share of fitting's time that reading the supports takes; `otherwise` where nothing is trained."""
     return _READING if tunes(method, settings) else otherwise
+
+
+def _fine_tunes(method: str, settings: Mapping[str, Any]) -> bool:
+    return method == "finetune" or (method == "auto" and bool({"minutes", "iterations"} & set(settings)))

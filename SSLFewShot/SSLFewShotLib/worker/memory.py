@@ -73,9 +73,10 @@ def needed_for(job: SegmentationJob, supports: bool = True) -> int:
     images = [image for image, _ in pairs if image is not None]
     read = sum(size.voxels * size.itemsize for pair in pairs for size in pair if size is not None)
     stages = [read, *(read + image.voxels * _CHOOSING for image in images)]
-    stages += [read + sum(_describing(job, image)) for image in images]
-    for target in _targets_of(job):
-        kept, meanwhile = _describing(job, target)
+    targets, unlabelled = _targets_of(job), _learned_from(job)
+    stages += [read + sum(_describing(job, image, unlabelled)) for image in images]
+    for target in targets:
+        kept, meanwhile = _describing(job, target, unlabelled)
         here = read + target.voxels * target.itemsize
         slab = min(target.voxels, _SLAB_VOXELS) * (_SLAB + _SLAB_SEGMENT * _SEGMENTS)
         stages += [here + kept + meanwhile, here + kept + target.voxels * _DECIDING + slab]
@@ -169,10 +170,22 @@ def _targets_of(job: SegmentationJob) -> list[ScanSize]:
     return [size for size in sizes if size is not None]
 
 
-def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
-    """Bytes that describing a scan holds until its end, and for the time being."""
-    from SSLFewShotLib.segmentation.tuning_folder import tunes
+def _learned_from(job: SegmentationJob) -> int | None:
+    """How many scans the best speed learns from beside the supports; None for a job that trains nothing there."""
+    from SSLFewShotLib.segmentation.pseudo_labels import chosen_scans
+    from SSLFewShotLib.segmentation.tuning_folder import joins_network
 
+    settings = job.settings or {}
+    if not joins_network(job.method, settings):
+        return None
+    try:
+        return len(chosen_scans(settings.get("unlabelled") or job.targets))
+    except InputError:  # the job says what is wrong with it
+        return 0
+
+
+def _describing(job: SegmentationJob, scan: ScanSize, unlabelled: int | None = None) -> tuple[int, int]:
+    """Bytes that describing a scan holds until its end, and for the time being; unlabelled: `_learned_from`."""
     if job.method == "box":
         return 0, math.prod(scan.side / 2.5) * _PREPARING
     if job.method in ("finetune", "tuned"):
@@ -189,22 +202,19 @@ def _describing(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
         field = grids[0] * parts[0].field
         kept, meanwhile = kept + len(job.supports) * field, meanwhile + field + grids[0] * _DISPLACEMENTS
     kept += points * _VECTOR * sum(part.dimension for part in parts)
-    if tunes(job.method, job.settings or {}):
-        tuned, training = _tuning(job, scan)
+    if unlabelled is not None:
+        tuned, training = _tuning(job, scan, unlabelled)
         kept, meanwhile = kept + tuned, max(meanwhile, training)
     return int(kept), int(meanwhile)
 
 
-def _tuning(job: SegmentationJob, scan: ScanSize) -> tuple[int, int]:
+def _tuning(job: SegmentationJob, scan: ScanSize, unlabelled: int = 0) -> tuple[int, int]:
     """Likewise for fine-tuning: prepared scans with soft masks, a training, and probabilities of a whole scan."""
     from SSLFewShotLib.pretext.dense import STEP
-    from SSLFewShotLib.segmentation.companions import MOST
 
     part = _parts(job, scan)[0]
     grid = math.prod(scan.side / (part.unit * STEP) + 1)
-    # At the best speed the scans of the job are learned from too.
-    others = MOST if job.method not in ("finetune", "tuned") and len(_targets_of(job)) > 1 else 0
-    held = (1 + len(job.supports) + others) * grid * (_PREPARED + _WEIGHTS) + grid * 4 * _SEGMENTS
+    held = (1 + len(job.supports) + unlabelled) * grid * (_PREPARED + _WEIGHTS) + grid * 4 * _SEGMENTS
     batch = _TILE if job.method == "tuned" else _TRAINING
     return int(held), int(max(grid * _PREPARING, batch))
 

@@ -143,9 +143,9 @@ class Warm:
         Raises InputError as `segmentation.choice.make_segmenter` does.
         """
         from SSLFewShotLib.segmentation.choice import make_segmenter
-        from SSLFewShotLib.segmentation.companions import chosen
         from SSLFewShotLib.segmentation.job import Fitted
-        from SSLFewShotLib.segmentation.tuning_folder import begin_in, tunes
+        from SSLFewShotLib.segmentation.pseudo_labels import chosen_scans
+        from SSLFewShotLib.segmentation.tuning_folder import begin_in, joins_network
 
         key = (
             kept.content,
@@ -154,7 +154,7 @@ class Warm:
             json.dumps(job.settings, sort_keys=True),
             str(device),
             # Several targets are learned from too.
-            *(map(str, chosen(job.targets)) if tunes(job.method, job.settings) else ()),
+            *(map(str, chosen_scans(job.targets)) if joins_network(job.method, job.settings) else ()),
         )
         known = self._segmenters.get(key)
         if known is not None:

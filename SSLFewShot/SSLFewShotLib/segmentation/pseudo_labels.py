@@ -1,4 +1,8 @@
-"""Unlabelled scans that a network learns from too, with the labels that an alignment carried to them."""
+"""Unlabelled scans that a network learns from too, with pseudo-labels: what an alignment gives them.
+
+Lee, "Pseudo-label: the simple and efficient semi-supervised learning method for deep neural networks" (ICML
+workshop on challenges in representation learning, 2013), whose labels are the network's own.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ _LEFT_OUT = 0.25
 Predict = Callable[[Volume, Progress], tuple[LabelMap, Volume]]
 
 
-def chosen(given: Sequence[Path | str], most: int = MOST) -> list[Path]:
+def chosen_scans(given: Sequence[Path | str], most: int = MOST) -> list[Path]:
     """Scans at or below the given paths, evenly over their names; none where there are too few.
 
     Raises InputError for a path where there is no scan.
@@ -38,7 +42,7 @@ def chosen(given: Sequence[Path | str], most: int = MOST) -> list[Path]:
     return [found[n] for n in np.unique(np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int))]
 
 
-def carried_to(
+def pseudo_labelled(
     paths: Sequence[Path],
     predict: Predict,
     segments: Sequence[Segment],
@@ -47,8 +51,9 @@ def carried_to(
 ) -> list[LabelledScan]:
     """Scans with the labels that `predict` gives them, without those that it is least sure of.
 
-    Of each scan only what is prepared stays in memory. One that cannot be used is left out with a warning
-    (InputWarning).
+    predict: as of a fitted `Segmenter`; segments: numbered 1 to S; preparation: of the network that learns. Of
+    each scan only what is prepared stays in memory. One that cannot be used, or shows nothing, is left out
+    with a warning (InputWarning).
     """
     found: list[tuple[float, LabelledScan]] = []
     for number, path in enumerate(paths):
@@ -67,7 +72,8 @@ def carried_to(
         except InputError as error:
             warnings.warn(f"not learned from: {error}", InputWarning, stacklevel=3)
             continue
-        found.append((float(confidence.array[labels.array > 0].mean()), scan))
+        marked = np.any([labels.mask(segment) for segment in labels.segments], axis=0)
+        found.append((float(confidence.array[marked].mean()), scan))
     sure = sorted((one for one, _ in found), reverse=True)
     least = sure[max(0, int(len(sure) * (1 - _LEFT_OUT)) - 1)] if sure else 0.0
     return [scan for one, scan in found if one >= least]
