@@ -101,6 +101,16 @@ def test_a_folder_can_be_gone_on_with_from_there(tmp_path, monkeypatch):
     assert [data["name"] for data in card.training["data"]] == ["synthetic scans", "scans"]
 
 
+def test_synthetic_scans_go_on_from_a_model_that_was_made_of_them_and_from_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("SSLFewShotLib.pretext.pretrain.HELD_OUT_BATCHES", 1)
+    pretrain(None, "dense", tmp_path / "any", SHORT)
+    card = pretrain(None, "dense", tmp_path / "longer", SHORT, start=tmp_path / "any")
+    assert card.extent["unit"] == "suited" and card.training["settings"]["start"] == "any"
+    with pytest.raises(InputError, match="dense-head-neck-ct: made for CT"):
+        pretrain(None, "dense", tmp_path / "other", SHORT, start="dense-head-neck-ct")
+    assert not (tmp_path / "other").exists()
+
+
 def test_only_dense_learns_from_synthetic_scans(tmp_path):
     with pytest.raises(InputError, match="dense only"):
         pretrain(None, "heatmap", tmp_path / "any", SHORT)

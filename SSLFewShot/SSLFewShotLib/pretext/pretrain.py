@@ -73,12 +73,10 @@ def pretrain(
     if folder is not None:
         needs_labels = method in METHODS and METHODS[method].needs_labels
         scans = TrainingScans.below(folder, source, extent, begun, labelled, needs_labels)
-    elif any(given is not None for given in (source, extent, begun, labelled)):
-        raise InputError(
-            "synthetic scans have neither source, size nor labels, and are for a beginning; leave such options out"
-        )
+    elif any(given is not None for given in (source, extent, labelled)):
+        raise InputError("synthetic scans have neither source, size nor labels; leave such options out")
     else:
-        scans = TrainingScans.synthetic(method)
+        scans = TrainingScans.synthetic(method, begun)
     with joined(choose_device(device)) as (processes, device):
         all_options = begun_options(method, options, begun)
         task = seeded_task(method, scans.extent, scans.intensity, batch_size, settings.seed, all_options)

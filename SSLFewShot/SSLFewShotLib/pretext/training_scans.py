@@ -85,10 +85,18 @@ class TrainingScans:
         return cls(source, modality, extent, intensity, *split_held_out(paths), cases, kind)
 
     @classmethod
-    def synthetic(cls, method: str) -> TrainingScans:
-        """Random shapes, for models of any modality and size. Raises InputError for a method but dense."""
+    def synthetic(cls, method: str, begun: Beginning | None = None) -> TrainingScans:
+        """Random shapes, for models of any modality and size.
+
+        Raises InputError for a method but dense, and for a model to go on from that knows scans of one kind.
+        """
         if method != "dense":
             raise InputError(f"{method}: there are synthetic scans for dense only; give a folder of scans")
+        if begun is not None and (begun.modality, begun.extent.unit) != ("any", "suited"):
+            raise InputError(
+                f"model {begun.card.name}: made for {begun.modality} scans of one size, synthetic ones have any; "
+                "go on from any-modality, or give a folder of scans"
+            )
         return cls(SYNTHETIC, "any", Extent("suited", 1.0), Intensity.for_modality("any"), kind="synthetic")
 
     def taught(self, task: PretextTask) -> TrainingScans:
