@@ -138,7 +138,17 @@ def test_every_stage_can_be_cancelled(fitted):
             fitted.predict(volume, stop)
 
 
-@pytest.mark.parametrize("settings", [{"vote": 1.5}, {"reach": 0}, {"steps": -1}, {"stiffness": float("nan")}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"vote": 1.5},
+        {"vote": 0.6, "local": 0.5},
+        {"volume": 2.0},
+        {"reach": 0},
+        {"steps": -1},
+        {"stiffness": float("nan")},
+    ],
+)
 def test_settings_that_cannot_be_meant_are_refused(settings, descriptor):
     with pytest.raises(InputError):
         AlignedSegmenter(descriptor, **settings)

@@ -21,7 +21,10 @@ from SSLFewShotLib.segmentation.alignment import Alignment, AlignmentSettings, D
 from SSLFewShotLib.segmentation.appearance import Appearance, Samples, weighed
 from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
 from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
+from SSLFewShotLib.segmentation.kept_volume import volume_odds
 from SSLFewShotLib.segmentation.knn import KnnSegmenter
+from SSLFewShotLib.segmentation.local_vote import local_vote
+from SSLFewShotLib.segmentation.nearby import Nearby
 from SSLFewShotLib.segmentation.network_share import STEPS, NetworkShare
 from SSLFewShotLib.segmentation.pseudo_labels import chosen_scans
 from SSLFewShotLib.segmentation.segmenter import Segmenter
@@ -39,7 +42,9 @@ class AlignedSegmenter(Segmenter):
 
     descriptor: a dense one. spatial_weight, reach, steps, stiffness: see `AlignmentSettings`; the first also
     counts in the vote.
-    vote: the share of the nearest neighbours' vote in the probability; the rest is what was carried.
+    vote, local: the shares in the probability of the nearest neighbours' vote and of the vote of the places around
+    where the alignment leads (`local_vote`); the rest is what was carried.
+    volume: how far each segment keeps the volume that was carried, see `volume_odds`; 0 for not at all.
     sharpness: of several supports, how much more one counts, place by place, that fits better there.
     smoothing: of the carried labels, a Gaussian's sigma as a share of a segment's thickness.
     appearance: how much intensities count that differ inside of a segment and around it, see `Appearance`.
@@ -52,7 +57,7 @@ class AlignedSegmenter(Segmenter):
     """
 
     name = "aligned"
-    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0}, "balanced": {}, "best": {"trained": 0.6}}
+    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0, "local": 0.5}, "balanced": {}, "best": {"trained": 0.6}}
 
     def __init__(
         self,
@@ -60,8 +65,10 @@ class AlignedSegmenter(Segmenter):
         spatial_weight: float = 2.0,
         reach: int = 2,
         steps: int = 60,
-        stiffness: float = 2.0,
+        stiffness: float = 0.4,
         vote: float = 0.4,
+        local: float = 0.1,
+        volume: float = 0.6,
         sharpness: float = 4.0,
         smoothing: float = 0.2,
         appearance: float = 0.4,
@@ -76,10 +83,13 @@ class AlignedSegmenter(Segmenter):
                 f"{descriptor.name}: aligning needs a dense model; choose one, or take the nearest neighbours "
                 "(method knn)"
             )
-        if not 0 <= vote <= 1 or not 0 <= sharpness < np.inf:
-            raise InputError(f"vote {vote}, sharpness {sharpness}: a share from 0 to 1 and a number from 0 up")
-        if not 0 <= smoothing <= 1 or not 0 <= appearance <= 1:
-            raise InputError(f"smoothing {smoothing}, appearance {appearance}: shares from 0 to 1 were expected")
+        if vote < 0 or local < 0 or not vote + local <= 1:
+            raise InputError(f"vote {vote}, local {local}: shares from 0 up, together at most 1, were expected")
+        if not 0 <= sharpness < np.inf:
+            raise InputError(f"sharpness {sharpness}: a number from 0 up was expected")
+        for name, share in (("smoothing", smoothing), ("appearance", appearance), ("volume", volume)):
+            if not 0 <= share <= 1:
+                raise InputError(f"{name} {share}: a share from 0 to 1 was expected")
         if not 0 <= trained < 1 or training_steps < 1:
             raise InputError(
                 f"trained {trained}, {training_steps} steps: a share from 0 up and below 1, and at least 1 step"
@@ -89,6 +99,8 @@ class AlignedSegmenter(Segmenter):
         self.descriptor = descriptor
         self.alignment = AlignmentSettings(spatial_weight, reach, steps, stiffness)
         self.vote = vote
+        self.local = local
+        self.volume = volume
         self.sharpness = sharpness
         self.smoothing = smoothing
         self.appearance = appearance
@@ -146,29 +158,34 @@ class AlignedSegmenter(Segmenter):
         target = self._described(volume, portion(progress, 0.0, 0.3))
         found = []
         for number, (support, markings) in enumerate(zip(self.supports_, self.markings_, strict=True)):
-            begin, end = (0.3 + 0.4 * n / len(self.supports_) for n in (number, number + 1))
+            begin, end = (0.3 + 0.35 * n / len(self.supports_) for n in (number, number + 1))
             corners = np.concatenate([marking.corners() for marking in markings])
             region = np.stack([corners.min(axis=0), corners.max(axis=0)])
             found.append(aligned(target, support, self.alignment, region, portion(progress, begin, end)))
         _warn_of_the_unlike(volume, found)
         carried = CarriedLabels(target.scan, self.markings_, found, len(self.segments_), self.sharpness)
         near = carried.box() + np.array([[-1], [1]]) * _AROUND * target.scan.spacing
-        sources = [(1 - self.vote, carried)]
+        nearby = Nearby.of(target.scan, carried)
+        sources = [(1 - self.vote - self.local, carried)]
+        if self.local > 0:
+            around = local_vote(target, self.supports_, carried, nearby, portion(progress, 0.65, 0.75))
+            sources.append((self.local, around))
         if self.voter_ is not None:
             lattice = self.voter_.lattice(volume)
-            voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.7, 0.85), near)
+            voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.75, 0.85), near)
             sources.append((self.vote, LatticeProbabilities(lattice.origin, lattice.spacing, voted)))
         if self.network_ is not None:
             network = self.network_.seen(target.scan, near, portion(progress, 0.8, 0.85))
             own = self.network_.shares[:, None]
             sources = [*(((1 - own) * share, source) for share, source in sources), (own, network)]
+        odds = volume_odds(nearby, sources, self.appearance_, self.overlapping_, self.volume)
         boxes = np.stack([box for _, source in sources if (box := source.box()) is not None])
 
         def mixed(slab: tuple[slice, slice, slice]) -> np.ndarray:
             k, j, i = np.meshgrid(*(np.arange(s.start, s.stop) for s in slab), indexing="ij")
             points = volume.points_from_indices(np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1))
             total = sum(share * source(points) for share, source in sources)
-            ratios = self.appearance_(target.scan.scale(volume.array[slab]))
+            ratios = self.appearance_(target.scan.scale(volume.array[slab])) + odds[:, None, None, None]
             return weighed(total.reshape(len(total), *k.shape), ratios, self.overlapping_)
 
         return decide_in_slabs(
@@ -185,6 +202,8 @@ class AlignedSegmenter(Segmenter):
         settings = {
             **asdict(self.alignment),
             "vote": self.vote,
+            "local": self.local,
+            "volume": self.volume,
             "sharpness": self.sharpness,
             "smoothing": self.smoothing,
             "appearance": self.appearance,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch.nn import functional as F
 
 from SSLFewShotLib.errors import InputError
@@ -33,7 +34,7 @@ class AlignmentSettings:
     spatial_weight: float = 2.0
     reach: int = 2
     steps: int = 60
-    stiffness: float = 2.0
+    stiffness: float = 0.4
 
     def __post_init__(self) -> None:
         if not 0 <= self.spatial_weight < np.inf or not 0 <= self.stiffness < np.inf:
@@ -56,6 +57,12 @@ class Alignment:
     agreement: float
     displacement: np.ndarray
     fit: np.ndarray
+
+    def places(self, scan: PreparedScan, points: np.ndarray) -> np.ndarray:
+        """(N, 3) LPS mm in the support of (N, 3) LPS mm in the scan that was aligned."""
+        index = scan.indices(points).T[::-1]
+        moved = np.stack([looked_up(part, index) for part in self.displacement[::-1]], axis=1)
+        return (points + moved * scan.spacing) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,11 @@ def aligned(
     fit = np.full(target.scan.values.shape, -1, np.float32)
     fit[part] = _fit(field, moved, found)
     return Alignment(affine, agreement, displacement, fit)
+
+
+def looked_up(array: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """(N,) float32 of an array (K, J, I) at (3, N) continuous indices (k, j, i); its border repeats."""
+    return ndimage.map_coordinates(array, where, np.float32, order=1, mode="nearest")
 
 
 def _part_showing(scan: PreparedScan, region: np.ndarray, affine: np.ndarray) -> tuple[slice, slice, slice]:

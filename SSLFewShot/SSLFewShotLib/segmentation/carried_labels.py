@@ -10,7 +10,7 @@ from scipy import ndimage
 from SSLFewShotLib.imaging.mask_box import mask_box
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.sampling.preparation import PreparedScan
-from SSLFewShotLib.segmentation.alignment import Alignment
+from SSLFewShotLib.segmentation.alignment import Alignment, looked_up
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,13 @@ class CarriedLabels:
         fits = np.stack([alignment.fit for alignment in alignments])
         self.shares = np.exp(sharpness * (fits - fits.max(axis=0))).astype(np.float32)
 
+    def each(self) -> list[CarriedLabels]:
+        """Those of each support alone."""
+        return [
+            CarriedLabels(self.scan, [markings], [alignment], self.segments, 0.0)
+            for markings, alignment in zip(self.markings, self.alignments, strict=True)
+        ]
+
     def box(self) -> np.ndarray | None:
         """(2, 3) LPS mm around everything that is carried; the scan's own extent where it reaches beyond."""
         reached = []
@@ -79,10 +86,8 @@ class CarriedLabels:
         total = np.zeros((self.segments, len(points)), np.float32)
         spoken = np.zeros((self.segments, len(points)), np.float32)
         for markings, alignment, share in zip(self.markings, self.alignments, self.shares, strict=True):
-            weight = _looked_up(share, index)
-            moved = np.stack([_looked_up(part, index) for part in alignment.displacement[::-1]], axis=1)
-            places = points + moved * self.scan.spacing
-            places = places @ alignment.affine[:3, :3].T + alignment.affine[:3, 3]
+            weight = looked_up(share, index)
+            places = alignment.places(self.scan, points)
             for marking in markings:
                 where = (places @ marking.lpsToIjk[:3, :3].T + marking.lpsToIjk[:3, 3]).T[::-1]
                 near = ((where > -1).all(axis=0)) & (where < np.array(marking.mask.shape)[:, None]).all(axis=0)
@@ -110,8 +115,4 @@ class LatticeProbabilities:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         where = ((points - self.origin) / self.spacing).T[::-1]
-        return np.stack([_looked_up(p, where) for p in self.probabilities])
-
-
-def _looked_up(array: np.ndarray, where: np.ndarray) -> np.ndarray:
-    return ndimage.map_coordinates(array, where, np.float32, order=1, mode="nearest")
+        return np.stack([looked_up(p, where) for p in self.probabilities])
