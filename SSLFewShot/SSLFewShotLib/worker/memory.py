@@ -37,6 +37,8 @@ _SLAB_VOXELS, _SLAB, _SLAB_SEGMENT = 1_000_000, 32, 8
 _SEGMENTS = 8
 # An alignment: 5³ displacements of every second voxel along each axis, twice.
 _DISPLACEMENTS = 2 * 125 * 4 // 8
+# A field with a margin, and with its vectors together.
+_COPIES = 4
 # A scan as a descriptor sees it: voxels, body, and what preparing them takes for a moment.
 _PREPARED, _PREPARING = 5, 16
 # MIND's field of a whole prepared scan: twelve numbers, and what computing them takes.
@@ -198,9 +200,11 @@ def _describing(job: SegmentationJob, scan: ScanSize, unlabelled: int | None = N
     kept = sum(grid * (_PREPARED + part.field) for grid, part in zip(grids, parts, strict=True))
     meanwhile = max(grid * _PREPARING for grid in grids) + max(part.batch for part in parts)
     if job.method not in ("knn", "prototype") and len(parts) == 1 and parts[0].aligns:
-        # The supports' fields, one of them moved, and how well each displacement fits on a grid half as fine.
+        # The supports' fields, one of them moved, and how well each displacement fits on a grid half as fine; or,
+        # where places around vote, that field put in order.
         field = grids[0] * parts[0].field
-        kept, meanwhile = kept + len(job.supports) * field, meanwhile + field + grids[0] * _DISPLACEMENTS
+        kept += len(job.supports) * field
+        meanwhile += max(field + grids[0] * _DISPLACEMENTS, _COPIES * field)
     kept += points * _VECTOR * sum(part.dimension for part in parts)
     if unlabelled is not None:
         tuned, training = _tuning(job, scan, unlabelled)
