@@ -66,8 +66,8 @@ def chosen(
 ) -> tuple[str, str | None]:
     """The method and the model that are meant.
 
-    "auto" is "aligned" where a dense model made for such scans fits the scan `like` (or one is given), "prototype"
-    with an alpnet model that was given, else "knn"; no model is the first that fits for "aligned" and "prototype",
+    "auto" is "aligned" where a dense model fits the scan `like` (or one is given), "prototype" with an alpnet
+    model that was given, else "knn"; no model is the first that fits for "aligned" and "prototype",
     `DEFAULT_MODEL` for "knn", and stays None for "box". "auto" with a model that was fine-tuned is "tuned".
     "finetune" without a model takes what "aligned" would; where none fits it stays None, and begins with random
     weights.
@@ -93,9 +93,7 @@ def chosen(
     if method == "tuned" and model is None:
         raise InputError("method tuned: name the model, one that was kept after fine-tuning")
     if method == "auto" and model is None:
-        cards = [card for card in fitting_models(like, store) if card.method == "dense"]
-        # One that knows no anatomy measured worse than the vote by what needs no training (README).
-        dense = [card.name for card in cards if card.preprocessing["modality"] != "any"]
+        dense = [card.name for card in fitting_models(like, store) if card.method == "dense"]
         return ("aligned", dense[0]) if dense else ("knn", DEFAULT_MODEL)
     if method == "auto":
         kinds = {"dense": "aligned", "alpnet": "prototype", TUNED: "tuned"}
