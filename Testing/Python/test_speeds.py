@@ -17,7 +17,7 @@ def test_alignment_has_every_level_and_balanced_is_what_it_does_by_itself():
 
 
 def test_a_single_setting_counts_more_than_a_level():
-    assert at_speed(AlignedSegmenter, "fast", {"steps": 40}) == {"steps": 40, "vote": 0.0, "local": 0.5}
+    assert at_speed(AlignedSegmenter, "fast", {"steps": 40}) == {"steps": 40, "vote": 0.0, "local": 0.0}
 
 
 def test_no_level_leaves_settings_as_they_are():

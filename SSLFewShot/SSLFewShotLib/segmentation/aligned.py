@@ -57,7 +57,7 @@ class AlignedSegmenter(Segmenter):
     """
 
     name = "aligned"
-    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0, "local": 0.5}, "balanced": {}, "best": {"trained": 0.6}}
+    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0, "local": 0.0}, "balanced": {}, "best": {"trained": 0.6}}
 
     def __init__(
         self,
@@ -174,11 +174,14 @@ class AlignedSegmenter(Segmenter):
             lattice = self.voter_.lattice(volume)
             voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.75, 0.85), near)
             sources.append((self.vote, LatticeProbabilities(lattice.origin, lattice.spacing, voted)))
+        volumes = nearby.labels.sum(axis=(1, 2, 3))
         if self.network_ is not None:
             network = self.network_.seen(target.scan, near, portion(progress, 0.8, 0.85))
             own = self.network_.shares[:, None]
             sources = [*(((1 - own) * share, source) for share, source in sources), (own, network)]
-        odds = volume_odds(nearby, sources, self.appearance_, self.overlapping_, self.volume)
+            seen = network(nearby.places()[nearby.reached.ravel()]).sum(axis=1)
+            volumes = volumes + self.network_.shares * (seen - volumes)
+        odds = volume_odds(nearby, sources, volumes, self.appearance_, self.overlapping_, self.volume)
         boxes = np.stack([box for _, source in sources if (box := source.box()) is not None])
 
         def mixed(slab: tuple[slice, slice, slice]) -> np.ndarray:

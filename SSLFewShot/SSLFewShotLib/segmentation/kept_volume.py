@@ -26,21 +26,22 @@ _LEAST = 1e-6
 def volume_odds(
     nearby: Nearby,
     sources: Sequence[tuple[float | np.ndarray, Source]],
+    volumes: np.ndarray,
     appearance: Appearance,
     overlapping: bool,
     strength: float,
 ) -> np.ndarray:
     """(S,) float32, to be added to the log likelihood ratios of `weighed`; 0 for a strength of 0.
 
-    sources: with their shares, (S, 1) or a number, in the probability. strength: the share of the odds that is
-    given, 0 to 1.
+    sources: with their shares, (S, 1) or a number, in the probability. volumes: (S,) voxels of the grid that are
+    to be won: those that were carried, or what a network sees for its share. strength: the share of the odds that
+    is given, 0 to 1.
     """
     if strength == 0 or not nearby.reached.any():
         return np.zeros(len(nearby.labels), np.float32)
     points = nearby.places()[nearby.reached.ravel()]
     probabilities = sum(share * source(points) for share, source in sources)
     values = nearby.scan.values[nearby.part].numpy()[nearby.reached]
-    volumes = nearby.labels.sum(axis=(1, 2, 3))
     return strength * odds_for(volumes, probabilities, appearance(values), overlapping)
 
 
