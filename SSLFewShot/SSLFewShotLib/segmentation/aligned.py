@@ -29,7 +29,7 @@ from SSLFewShotLib.segmentation.network_share import STEPS, NetworkShare
 from SSLFewShotLib.segmentation.pseudo_labels import chosen_scans
 from SSLFewShotLib.segmentation.segmenter import Segmenter
 
-_ALIKE = 0.55
+_ALIKE = 0.6
 """Mean likeness, as cosines, of what came together; below, a scan shows something else (README)."""
 _DESCRIBING = 0.03
 """Share of `fit` that describing takes where a network is trained."""
@@ -174,14 +174,12 @@ class AlignedSegmenter(Segmenter):
             lattice = self.voter_.lattice(volume)
             voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.75, 0.85), near)
             sources.append((self.vote, LatticeProbabilities(lattice.origin, lattice.spacing, voted)))
-        volumes = nearby.labels.sum(axis=(1, 2, 3))
+        odds = volume_odds(nearby, sources, self.appearance_, self.overlapping_, self.volume)
         if self.network_ is not None:
             network = self.network_.seen(target.scan, near, portion(progress, 0.8, 0.85))
             own = self.network_.shares[:, None]
             sources = [*(((1 - own) * share, source) for share, source in sources), (own, network)]
-            seen = network(nearby.places()[nearby.reached.ravel()]).sum(axis=1)
-            volumes = volumes + self.network_.shares * (seen - volumes)
-        odds = volume_odds(nearby, sources, volumes, self.appearance_, self.overlapping_, self.volume)
+            odds = (1 - self.network_.shares) * odds
         boxes = np.stack([box for _, source in sources if (box := source.box()) is not None])
 
         def mixed(slab: tuple[slice, slice, slice]) -> np.ndarray:

@@ -38,7 +38,7 @@ def local_vote(
 
     carried: by the alignments of the same supports. A support has no say on what is not marked in it.
     """
-    points = nearby.places()
+    points = nearby.places
     field = target.field[(slice(None), *nearby.part)]
     shape = nearby.doubtful.shape
     doubtful = torch.from_numpy(nearby.doubtful)

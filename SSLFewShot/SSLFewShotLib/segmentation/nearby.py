@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -51,6 +52,7 @@ class Nearby:
         doubtful &= scan.body[part].numpy()
         return cls(scan, part, labels, doubtful, doubtful | (labels.max(axis=0) > 0))
 
+    @cached_property
     def places(self) -> np.ndarray:
         """(N, 3) LPS mm of all voxels."""
         return _places(self.scan, self.part)
