@@ -102,6 +102,22 @@ def test_labels_are_aligned_where_a_dense_model_fits_and_voted_on_elsewhere(tmp_
     assert chosen("box", None, ct, bundled) == ("box", None)
 
 
+def test_on_a_part_of_the_body_the_model_for_any_modality_joins_the_one_that_fits(tmp_path):
+    bundled, body = ModelStore(tmp_path), {"extent": in_mm(120), "method": "dense"}
+    small, other = scan_of(42, "MR"), scan_of(42, "CT")
+    joined = "dense-hippocampus-mr+any-modality"
+    assert chosen("auto", None, small, bundled) == chosen("aligned", None, small, bundled) == ("aligned", joined)
+    assert chosen("auto", joined, small, bundled) == ("aligned", joined)
+    assert chosen("auto", "dense-hippocampus-mr+gvdiff", small, bundled)[0] == "knn"
+    assert chosen("auto", "dense-hippocampus-mr+alpnet-hippocampus-mr", small, bundled)[0] == "knn"
+    assert chosen("auto", None, other, bundled) == ("aligned", "any-modality")
+    for single in ("prototype", "finetune"):
+        assert chosen(single, None, small, bundled) == (single, "dense-hippocampus-mr")
+    alone = store_of(tmp_path, {"large": body, "small": {**body, "extent": in_mm(30)}})
+    assert chosen("auto", None, scan_of(400), alone) == ("aligned", "large")
+    assert chosen("auto", None, other, alone) == ("aligned", "small")
+
+
 def test_a_setting_of_the_vote_alone_asks_for_the_vote():
     assert isinstance(make_segmenter("auto", None, patient(0)[0], k=5), KnnSegmenter)
     assert isinstance(make_segmenter("auto", None, patient(0)[0], vote=0.2), AlignedSegmenter)

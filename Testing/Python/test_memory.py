@@ -111,6 +111,7 @@ def test_a_dense_model_needs_room_for_its_field_beside_another_one_and_for_an_al
     alone = needed("dense-head-neck-ct")
     assert needed("dense-head-neck-ct+mind") > alone > needed("gvdiff")
     assert needed("dense-head-neck-ct", "auto") == needed("dense-head-neck-ct", "aligned") > alone
+    assert needed("dense-head-neck-ct+any-modality", "aligned") > needed("dense-head-neck-ct", "aligned")
 
 
 def test_of_many_scans_the_largest_one_counts(tmp_path):

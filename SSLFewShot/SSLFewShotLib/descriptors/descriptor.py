@@ -44,8 +44,11 @@ class Descriptor(ABC):
         geometry = volume.ijkToLps.tobytes()
         scan = self._prepared.get(volume.array, geometry)
         if scan is None:
-            scan = self._prepared.put(volume.array, self.preparation(volume, progress), geometry)
+            scan = self._prepared.put(volume.array, self._prepare(volume, progress), geometry)
         return scan
+
+    def _prepare(self, volume: Volume, progress: Progress) -> PreparedScan:
+        return self.preparation(volume, progress)
 
     def describe(self, volume: Volume, points: np.ndarray, progress: Progress = ignore_progress) -> np.ndarray:
         """Describe points.

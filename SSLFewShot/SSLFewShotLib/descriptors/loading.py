@@ -10,7 +10,7 @@ from SSLFewShotLib.descriptors.context import CubicDescriptor, PlanarDescriptor,
 from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.descriptors.descriptor import Descriptor
 from SSLFewShotLib.descriptors.gvdiff import GreyValueDifferences
-from SSLFewShotLib.descriptors.joint import JointDescriptor
+from SSLFewShotLib.descriptors.joint import JointDenseDescriptor, JointDescriptor
 from SSLFewShotLib.descriptors.mind import MindSsc
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging.volume import Volume
@@ -34,7 +34,8 @@ def load_descriptor(
 ) -> Descriptor:
     """Load a descriptor.
 
-    name: a model in the store, a model's folder, "gvdiff", "mind" or "xavier", or several of them joined with "+".
+    name: a model in the store, a model's folder, "gvdiff", "mind" or "xavier", or several of them joined with "+";
+        dense ones together are a dense one.
     like: a scan of the kind to be described; the training-free ones take modality and size from it, unless
         `extent` is given.
 
@@ -42,7 +43,9 @@ def load_descriptor(
     """
     names = joined_names(name)
     if len(names) > 1:
-        return JointDescriptor([load_descriptor(part, like, device, store, extent) for part in names])
+        parts = [load_descriptor(part, like, device, store, extent) for part in names]
+        dense = all(isinstance(part, DenseDescriptor) for part in parts)
+        return JointDenseDescriptor(parts) if dense else JointDescriptor(parts)
     if str(name) not in TRAINING_FREE:
         try:
             entry = (store or ModelStore()).find(str(name))

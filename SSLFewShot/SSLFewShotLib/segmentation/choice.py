@@ -15,7 +15,7 @@ from SSLFewShotLib.errors import InputError, InputWarning
 from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.models import ModelCard, ModelStore, UnknownModelError, load_model
 from SSLFewShotLib.pretext.continuing import Beginning
-from SSLFewShotLib.sampling.extent import Extent
+from SSLFewShotLib.sampling.extent import LARGE_BODY_UNIT, Extent
 from SSLFewShotLib.sampling.intensity import modality_of
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.box_alignment import BodyBoxSegmenter
@@ -56,8 +56,7 @@ def fitting_models(volume: Volume, store: ModelStore | None = None) -> list[Mode
             continue
         scale = float(card.extent.get("scale", unit)) if card.extent["unit"] == "mm" else unit
         if abs(math.log(scale / unit)) <= math.log(_SIZE_TOLERANCE):
-            for_any = card.preprocessing["modality"] == "any"
-            found.append((for_any, entry.bundled, _PREFERENCE.index(card.method), card.name, card))
+            found.append((_for_any(card), entry.bundled, _PREFERENCE.index(card.method), card.name, card))
     return [card for *_, card in sorted(found, key=lambda item: item[:4])]
 
 
@@ -67,8 +66,9 @@ def chosen(
     """The method and the model that are meant.
 
     "auto" is "aligned" where a dense model fits the scan `like` (or one is given), "prototype" with an alpnet
-    model that was given, else "knn"; no model is the first that fits for "aligned" and "prototype",
-    `DEFAULT_MODEL` for "knn", and stays None for "box". "auto" with a model that was fine-tuned is "tuned".
+    model that was given, else "knn"; no model is what `to_align_with` says for "aligned", the first that fits for
+    "prototype", `DEFAULT_MODEL` for "knn", and stays None for "box". "auto" with a model that was fine-tuned is
+    "tuned".
     "finetune" without a model takes what "aligned" would; where none fits it stays None, and begins with random
     weights.
 
@@ -82,8 +82,9 @@ def chosen(
     store = store or ModelStore()
     if method in _OF_METHOD and model is None:
         for kind in _OF_METHOD[method]:
-            if found := [card.name for card in fitting_models(like, store) if card.method == kind]:
-                return method, found[0]
+            if found := [card for card in fitting_models(like, store) if card.method == kind]:
+                joins = method == "aligned" and kind == "dense"
+                return method, to_align_with(found, Extent.suited_to(like).scale) if joins else found[0].name
         if method == "finetune":
             return method, None
         raise InputError(
@@ -93,23 +94,40 @@ def chosen(
     if method == "tuned" and model is None:
         raise InputError("method tuned: name the model, one that was kept after fine-tuning")
     if method == "auto" and model is None:
-        dense = [card.name for card in fitting_models(like, store) if card.method == "dense"]
-        return ("aligned", dense[0]) if dense else ("knn", DEFAULT_MODEL)
+        dense = [card for card in fitting_models(like, store) if card.method == "dense"]
+        return ("aligned", to_align_with(dense, Extent.suited_to(like).scale)) if dense else ("knn", DEFAULT_MODEL)
     if method == "auto":
         kinds = {"dense": "aligned", "alpnet": "prototype", TUNED: "tuned"}
         method = kinds.get(_kind_of(model, store), "knn")
     return method, model or DEFAULT_MODEL
 
 
+def to_align_with(cards: Sequence[ModelCard], unit: float) -> str:
+    """The dense model, of those that fit, that aligns scans of `unit` mm (see `Extent.suited_to`).
+
+    cards: the best first, which it is. On scans of a part of the body the first that was made for any modality
+    joins it: it costs little there and tells more, on larger scans it tells nothing more (README).
+    """
+    first = cards[0]
+    if unit >= LARGE_BODY_UNIT or _for_any(first):
+        return first.name
+    return "+".join([first.name, *(card.name for card in cards if _for_any(card))][:2])
+
+
+def _for_any(card: ModelCard) -> bool:
+    return card.preprocessing["modality"] == "any"
+
+
 def _kind_of(model: str, store: ModelStore) -> str:
-    """The pretraining's method of a single model; "" for several joined, and for what is none."""
+    """The pretraining's method of a model, or of all that are joined; "" for others, and for what is none."""
     names = joined_names(model)
-    if len(names) > 1 or names[0] in TRAINING_FREE:
+    if set(names) & set(TRAINING_FREE):
         return ""
     try:
-        return store.find(names[0]).card.method
+        kinds = {store.find(name).card.method for name in names}
     except UnknownModelError:
         return ""  # `load_descriptor` says what is wrong with it
+    return kinds.pop() if len(kinds) == 1 else ""
 
 
 def make_segmenter(

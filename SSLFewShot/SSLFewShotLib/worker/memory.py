@@ -199,10 +199,10 @@ def _describing(job: SegmentationJob, scan: ScanSize, unlabelled: int | None = N
     grids = [math.prod(scan.side / (part.unit * part.step) + 1) for part in parts]
     kept = sum(grid * (_PREPARED + part.field) for grid, part in zip(grids, parts, strict=True))
     meanwhile = max(grid * _PREPARING for grid in grids) + max(part.batch for part in parts)
-    if job.method not in ("knn", "prototype") and len(parts) == 1 and parts[0].aligns:
+    if job.method not in ("knn", "prototype") and all(part.aligns for part in parts):
         # The supports' fields, one of them moved, and how well each displacement fits on a grid half as fine; or,
-        # where places around vote, that field put in order.
-        field = grids[0] * parts[0].field
+        # where places around vote, that field put in order. Fields that are joined lie on the grid of the first.
+        field = grids[0] * sum(part.field for part in parts)
         kept += len(job.supports) * field
         meanwhile += max(field + grids[0] * _DISPLACEMENTS, _COPIES * field)
     kept += points * _VECTOR * sum(part.dimension for part in parts)
@@ -285,13 +285,17 @@ def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
 def _default(job: SegmentationJob, unit: float) -> str:
     """What is taken where no model is named; the modality, which also counts, is not in a header."""
     from SSLFewShotLib.models import ModelStore
-    from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL
+    from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL, to_align_with
 
     if job.method in ("auto", "aligned", "prototype", "finetune"):
+        fitting = []
         for entry in ModelStore().list():
             scale = float(entry.card.extent.get("scale", unit)) if entry.card.extent["unit"] == "mm" else unit
             if entry.card.method == "dense" and abs(math.log(scale / unit)) <= math.log(1.5):
-                return entry.card.name
+                fitting.append(entry.card)
+        fitting.sort(key=lambda card: card.preprocessing["modality"] == "any")
+        if fitting:
+            return to_align_with(fitting, unit) if job.method in ("auto", "aligned") else fitting[0].name
     return DEFAULT_MODEL
 
 
