@@ -16,19 +16,18 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 
 SIZE = (40, 32, 36)
+WINDOW, ZSCORE = Intensity("window", -500.0, 1000.0), Intensity("zscore")
 
 
-def a_part(name: str, scale: float, intensity: Intensity = Intensity(), seed: int = 0) -> DenseDescriptor:  # noqa: B008
+def a_part(name: str, scale: float, intensity: Intensity) -> DenseDescriptor:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         return DenseDescriptor(UNet3d(1, 4, 8, 2), Extent("mm", scale), intensity, name)
 
 
 @pytest.fixture(scope="module")
 def joint() -> JointDenseDescriptor:
-    return JointDenseDescriptor(
-        [a_part("window", 300.0, Intensity("window", -500.0, 1000.0)), a_part("any", 260.0)]
-    )
+    return JointDenseDescriptor([a_part("window", 300.0, WINDOW), a_part("any", 260.0, ZSCORE)])
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ def test_a_scan_stored_the_other_way_round_gets_the_same_vectors(joint, scan):
 
 
 def test_what_is_joined_with_itself_aligns_like_itself():
-    part = a_part("one", 300.0, Intensity("window", -500.0, 1000.0))
+    part = a_part("one", 300.0, WINDOW)
     support, (volume, truth) = SupportSet([phantom(0, "CT", SIZE)]), phantom(1, "CT", SIZE)
     alone, _ = AlignedSegmenter(part).fit(support).predict(volume)
     twice, _ = AlignedSegmenter(JointDenseDescriptor([part, part])).fit(support).predict(volume)

@@ -99,14 +99,7 @@ class JointDenseDescriptor(DenseDescriptor):
 
 def _on_grid_of(scan: PreparedScan, seen: PreparedScan, field: np.ndarray) -> np.ndarray:
     """(C, K, J, I) unit vectors at the voxels of `scan`, read from a field on the grid of `seen`."""
-    axes = [
-        torch.from_numpy((origin + step * np.arange(count) - start) / spacing).float()
-        for origin, step, count, start, spacing in zip(
-            scan.origin, scan.spacing, scan.values.shape[::-1], seen.origin, seen.spacing, strict=True
-        )
-    ]
-    k, j, i = torch.meshgrid(*axes[::-1], indexing="ij")
-    where = torch.stack([i, j, k], dim=-1).reshape(-1, 3)
+    where = torch.from_numpy(seen.indices(scan.points(tuple(slice(0, n) for n in scan.values.shape)))).float()
     found = sampled(torch.from_numpy(field), where).T.reshape(-1, *scan.values.shape)
     return F.normalize(found, dim=0).numpy()
 

@@ -84,6 +84,11 @@ class PreparedScan:
         """(N, 3) LPS mm to (N, 3) continuous indices (i, j, k)."""
         return (np.asarray(points, dtype=np.float64) - self.origin) / self.spacing
 
+    def points(self, part: tuple[slice, slice, slice]) -> np.ndarray:
+        """(N, 3) LPS mm of the voxels in slices (k, j, i) with a start and a stop, i fastest."""
+        k, j, i = np.meshgrid(*(np.arange(one.start, one.stop) for one in part), indexing="ij")
+        return self.origin + self.spacing * np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1)
+
     @property
     def nbytes(self) -> int:
         """Memory of the voxels and the mask."""

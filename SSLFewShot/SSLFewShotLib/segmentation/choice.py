@@ -48,11 +48,15 @@ def fitting_models(volume: Volume, store: ModelStore | None = None) -> list[Mode
 
     Among them the user's own come before bundled ones, and then the best method first.
     """
-    unit = Extent.suited_to(volume).scale
+    return models_for(Extent.suited_to(volume).scale, modality_of(volume), store)
+
+
+def models_for(unit: float, modality: str | None, store: ModelStore | None = None) -> list[ModelCard]:
+    """Likewise for scans of `unit` mm (see `Extent.suited_to`); modality: None where it is not known."""
     found = []
     for entry in (store or ModelStore()).list():
         card = entry.card
-        if card.method not in _PREFERENCE or ModelStore.suits(card, modality_of(volume)):
+        if card.method not in _PREFERENCE or (modality is not None and ModelStore.suits(card, modality)):
             continue
         scale = float(card.extent.get("scale", unit)) if card.extent["unit"] == "mm" else unit
         if abs(math.log(scale / unit)) <= math.log(_SIZE_TOLERANCE):

@@ -39,7 +39,7 @@ class Nearby:
         start = np.clip(np.floor(first).astype(int) - REACH, 0, size - 1)
         stop = np.clip(np.ceil(last).astype(int) + REACH + 1, start + 1, size)
         part = tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1], strict=True))
-        labels = carried(_places(scan, part)).reshape(-1, *(stop - start)[::-1])
+        labels = carried(scan.points(part)).reshape(-1, *(stop - start)[::-1])
         doubtful = np.zeros(labels.shape[1:], bool)
         for one in labels:
             if (one > 0).any():
@@ -55,14 +55,9 @@ class Nearby:
     @cached_property
     def places(self) -> np.ndarray:
         """(N, 3) LPS mm of all voxels."""
-        return _places(self.scan, self.part)
+        return self.scan.points(self.part)
 
     def as_source(self, probabilities: np.ndarray) -> LatticeProbabilities:
         """Of (S, K, J, I) on this grid."""
         start = np.array([one.start for one in self.part])[::-1]
         return LatticeProbabilities(self.scan.origin + self.scan.spacing * start, self.scan.spacing, probabilities)
-
-
-def _places(scan: PreparedScan, part: tuple[slice, slice, slice]) -> np.ndarray:
-    k, j, i = np.meshgrid(*(np.arange(one.start, one.stop) for one in part), indexing="ij")
-    return scan.origin + scan.spacing * np.stack([i.ravel(), j.ravel(), k.ravel()], axis=1)

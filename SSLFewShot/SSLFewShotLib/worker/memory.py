@@ -284,18 +284,12 @@ def _parts(job: SegmentationJob, scan: ScanSize) -> list[_Part]:
 
 def _default(job: SegmentationJob, unit: float) -> str:
     """What is taken where no model is named; the modality, which also counts, is not in a header."""
-    from SSLFewShotLib.models import ModelStore
-    from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL, to_align_with
+    from SSLFewShotLib.segmentation.choice import DEFAULT_MODEL, models_for, to_align_with
 
     if job.method in ("auto", "aligned", "prototype", "finetune"):
-        fitting = []
-        for entry in ModelStore().list():
-            scale = float(entry.card.extent.get("scale", unit)) if entry.card.extent["unit"] == "mm" else unit
-            if entry.card.method == "dense" and abs(math.log(scale / unit)) <= math.log(1.5):
-                fitting.append(entry.card)
-        fitting.sort(key=lambda card: card.preprocessing["modality"] == "any")
-        if fitting:
-            return to_align_with(fitting, unit) if job.method in ("auto", "aligned") else fitting[0].name
+        dense = [card for card in models_for(unit, None) if card.method == "dense"]
+        if dense:
+            return to_align_with(dense, unit) if job.method in ("auto", "aligned") else dense[0].name
     return DEFAULT_MODEL
 
 
