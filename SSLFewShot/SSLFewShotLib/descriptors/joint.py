@@ -87,7 +87,7 @@ class JointDenseDescriptor(DenseDescriptor):
 
     def _computed(self, scan: JointScan, progress: Progress) -> np.ndarray:
         count = len(self.parts)
-        total = np.empty((self.dimension, *scan.values.shape), np.float32)
+        total = np.moveaxis(np.empty((*scan.values.shape, self.dimension), np.float32), -1, 0)
         start = 0
         for number, (part, seen) in enumerate(zip(self.parts, (scan, *scan.others), strict=True)):
             found = part._computed(seen, portion(progress, number / count, (number + 1) / count))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch.nn import functional as F
 
 from SSLFewShotLib.errors import InputError
@@ -60,8 +59,7 @@ class Alignment:
 
     def places(self, scan: PreparedScan, points: np.ndarray) -> np.ndarray:
         """(N, 3) LPS mm in the support of (N, 3) LPS mm in the scan that was aligned."""
-        index = scan.indices(points).T[::-1]
-        moved = np.stack([looked_up(part, index) for part in self.displacement[::-1]], axis=1)
+        moved = looked_up(self.displacement, scan.indices(points))[:, ::-1]
         return (points + moved * scan.spacing) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
 
@@ -90,7 +88,7 @@ class DescribedScan:
             chosen = chosen[np.sort(np.random.default_rng(0).permutation(len(chosen))[:_MOST_PLACES])]
         k, j, i = chosen.T
         places = scan.origin + scan.spacing * chosen[:, ::-1]
-        return cls(scan, torch.from_numpy(field), places, field[:, k, j, i].T, box)
+        return cls(scan, torch.from_numpy(field), places, np.moveaxis(field, 0, -1)[k, j, i], box)
 
     def matched_vectors(self, spatial_weight: float) -> np.ndarray:
         """(N, C + 3) float32: the vectors and the places relative to the body's box."""
@@ -120,7 +118,7 @@ def aligned(
     field = target.field[(slice(None), *part)]
     moved = _warped(target.scan, part, support, affine)
     coarse = [F.avg_pool3d(maps[None], 2, ceil_mode=True)[0] for maps in (field, moved, weight[None])]
-    unit = [F.normalize(field, dim=0) for field in coarse[:2]]
+    unit = [F.normalize(field, dim=0).contiguous() for field in coarse[:2]]
     found = convex_search(*unit, coarse[2][0], settings.reach, portion(progress, 0.2, 0.4))
     begin = F.interpolate(2 * found[None], size=weight.shape, mode="trilinear")[0]
     found = descended(field, moved, weight, begin, settings.steps, settings.stiffness, portion(progress, 0.4, 1.0))
@@ -131,9 +129,9 @@ def aligned(
     return Alignment(affine, agreement, displacement, fit)
 
 
-def looked_up(array: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """(N,) float32 of an array (K, J, I) at (3, N) continuous indices (k, j, i); its border repeats."""
-    return ndimage.map_coordinates(array, where, np.float32, order=1, mode="nearest")
+def looked_up(maps: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """(N, C) float32 of maps (C, K, J, I) float32 at (N, 3) continuous indices (i, j, k); their border repeats."""
+    return sampled(torch.from_numpy(maps), torch.from_numpy(where).float()).numpy()
 
 
 def _part_showing(scan: PreparedScan, region: np.ndarray, affine: np.ndarray) -> tuple[slice, slice, slice]:
@@ -166,10 +164,12 @@ def _warped(
 
 
 def _fit(field: torch.Tensor, moved: torch.Tensor, displacement: torch.Tensor) -> np.ndarray:
-    """(K, J, I) cosine of the vectors that came together, smoothed."""
+    """(K, J, I) cosine of the vectors that came together, of every second voxel along each axis, smoothed."""
     size = field.shape[1:]
-    k, j, i = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in size), indexing="ij")
-    index = torch.stack([i + displacement[2], j + displacement[1], k + displacement[0]], dim=-1).reshape(-1, 3)
-    found = sampled(moved, index).T.reshape(-1, *size)
-    alike = (found * field).sum(dim=0)
-    return F.avg_pool3d(alike[None, None], 5, 1, 2, count_include_pad=False)[0, 0].numpy()
+    second = (slice(None), *[slice(None, None, 2)] * 3)
+    index = torch.stack(torch.meshgrid(*(torch.arange(0.0, n, 2) for n in size), indexing="ij"))
+    index = (index + displacement[second]).flatten(1).flip(0).T
+    seen = field[second]
+    alike = (sampled(moved, index).T * seen.flatten(1)).sum(dim=0).reshape(1, 1, *seen.shape[1:])
+    alike = F.avg_pool3d(alike, 3, 1, 1, count_include_pad=False)[0, 0].numpy()
+    return alike[np.ix_(*(np.arange(n) // 2 for n in size))]

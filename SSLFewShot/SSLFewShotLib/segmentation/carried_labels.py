@@ -82,15 +82,15 @@ class CarriedLabels:
         return np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        index = self.scan.indices(points).T[::-1]
+        index = self.scan.indices(points)
         total = np.zeros((self.segments, len(points)), np.float32)
         spoken = np.zeros((self.segments, len(points)), np.float32)
         for markings, alignment, share in zip(self.markings, self.alignments, self.shares, strict=True):
-            weight = looked_up(share, index)
-            places = alignment.places(self.scan, points)
+            weight = looked_up(share[None], index)[:, 0]
+            places = np.ascontiguousarray(alignment.places(self.scan, points).T)
             for marking in markings:
-                where = (places @ marking.lpsToIjk[:3, :3].T + marking.lpsToIjk[:3, 3]).T[::-1]
-                near = ((where > -1).all(axis=0)) & (where < np.array(marking.mask.shape)[:, None]).all(axis=0)
+                where = marking.lpsToIjk[2::-1, :3] @ places + marking.lpsToIjk[2::-1, 3:]
+                near = np.logical_and.reduce((where > -1) & (where < np.array(marking.mask.shape)[:, None]))
                 if near.any():
                     found = ndimage.map_coordinates(marking.mask, where[:, near], np.float32, order=1)
                     total[marking.segment, near] += weight[near] * found / 255
@@ -99,7 +99,7 @@ class CarriedLabels:
 
 
 class LatticeProbabilities:
-    """Probabilities (S, K, J, I) on a lattice along L, P, S, interpolated; 0 outside of it."""
+    """Probabilities (S, K, J, I) float32 on a lattice along L, P, S, interpolated; 0 outside of it."""
 
     def __init__(self, origin: np.ndarray, spacing: float, probabilities: np.ndarray):
         self.origin = origin
@@ -114,5 +114,4 @@ class LatticeProbabilities:
         return self.origin + self.spacing * np.stack([nodes.min(axis=0) - 1, nodes.max(axis=0) + 1])
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        where = ((points - self.origin) / self.spacing).T[::-1]
-        return np.stack([looked_up(p, where) for p in self.probabilities])
+        return looked_up(self.probabilities, (points - self.origin) / self.spacing).T
