@@ -16,9 +16,11 @@ from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.segmentation import deformable
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
-from SSLFewShotLib.segmentation.alignment import AlignmentSettings, DescribedScan
+from SSLFewShotLib.segmentation.alignment import AlignmentSettings, DescribedScan, aligned
 from SSLFewShotLib.segmentation.deformable import convex_search, descended
 from SSLFewShotLib.segmentation.matching import mutual_matches, robust_affine
+from SSLFewShotLib.segmentation.structure import fine_structure
+from scipy import ndimage
 from torch.nn import functional as F
 
 SIZE = (40, 32, 36)
@@ -147,6 +149,7 @@ def test_every_stage_can_be_cancelled(fitted):
         {"reach": 0},
         {"steps": -1},
         {"stiffness": float("nan")},
+        {"structure": 1.0},
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(settings, descriptor):
@@ -168,6 +171,45 @@ def test_a_scan_that_shows_something_else_is_said_to_be_unlike(fitted, rng):
     other = volume.with_array(rng.permutation(volume.array.ravel()).reshape(volume.array.shape))
     with pytest.warns(InputWarning, match=f"{volume.name}: hardly resembles what is marked"):
         fitted.predict(other)
+
+
+def test_smoothing_by_matrices_is_pooling_within_the_border(rng):
+    maps = torch.from_numpy(rng.normal(size=(3, 5, 6, 7)).astype(np.float32))
+    pooled = maps[None]
+    for _ in range(2):
+        pooled = F.avg_pool3d(pooled, 3, 1, 1, count_include_pad=False)
+    smooth = deformable._along_axes(maps, deformable._smoothing((5, 6, 7)))
+    torch.testing.assert_close(smooth, pooled[0], atol=1e-6, rtol=0)
+
+
+def prepared(values: np.ndarray) -> PreparedScan:
+    voxels = torch.from_numpy(values.astype(np.float32))
+    return PreparedScan(
+        voxels, torch.ones(voxels.shape, dtype=torch.bool), np.zeros(3), np.full(3, 4.0), np.full(3, 120.0)
+    )
+
+
+def test_the_fine_structure_does_not_see_contrast_and_is_about_as_long_as_a_vector(rng):
+    values = ndimage.gaussian_filter(rng.normal(size=(20, 24, 28)), 1.5)
+    structure = fine_structure(prepared(values))
+    assert structure.shape == (12, 20, 24, 28)
+    torch.testing.assert_close(fine_structure(prepared(5 - 300 * values)), structure, atol=2e-3, rtol=0)
+    assert 0.7 < float(structure.norm(dim=0).mean()) < 1.3
+
+
+def test_what_vectors_do_not_tell_the_fine_structure_does(rng):
+    """Every place has the same vector; what the scan shows lies one voxel less far along k in the support."""
+    values = ndimage.gaussian_filter(rng.normal(size=(28, 28, 28)), 1.5)
+    field = np.zeros((4, *values.shape), np.float32)
+    field[0] = 1
+    scans = [prepared(values), prepared(np.roll(values, -1, axis=0))]
+    target, support = (DescribedScan.of(scan, field, fine_structure(scan)) for scan in scans)
+    for share, right in ((0.5, True), (0.0, False)):
+        found = aligned(target, support, AlignmentSettings(structure=share), np.array([[0.0] * 3, [108.0] * 3]))
+        inside = found.displacement[0, 6:-6, 6:-6, 6:-6]
+        place = found.affine[2, 3] / 4 + inside  # the affine map may hold a part of it
+        assert (abs(float(np.median(place)) + 1) < 0.2) == right
+        assert float(found.fit.mean()) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_best_displacement_is_that_of_the_coupled_sum(monkeypatch):

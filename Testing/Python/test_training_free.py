@@ -6,6 +6,7 @@ import torch
 from descriptor_samples import EXTENT, WINDOW, make, some_points, torso
 from scipy import ndimage
 from SSLFewShotLib.descriptors.gvdiff import SPREAD, GreyValueDifferences
+from SSLFewShotLib.descriptors import mind
 from SSLFewShotLib.descriptors.mind import MindSsc, mind_ssc
 from SSLFewShotLib.imaging import Volume
 from SSLFewShotLib.sampling.extent import Extent
@@ -64,6 +65,12 @@ def test_the_descriptor_mind_is_the_same_on_an_inverted_crop(rng):
     points = some_points(volume, 20)
     vectors = [MindSsc(Extent("mm", 48.0), Intensity("zscore")).describe(v, points) for v in (volume, inverted)]
     np.testing.assert_allclose(*vectors, atol=0.01)
+
+
+def test_patches_are_compared_by_the_mean_over_their_voxels(rng):
+    image = torch.from_numpy(rng.normal(size=(5, 6, 7)).astype(np.float32))
+    expected = ndimage.uniform_filter(image.numpy(), 3, mode="nearest")
+    np.testing.assert_allclose(mind._patch_means(image, 1).numpy(), expected, atol=1e-6)
 
 
 def test_mind_of_a_constant_image_is_one_everywhere():

@@ -53,14 +53,20 @@ def mind_ssc(
     distances = torch.empty((len(_PAIRS), *size), dtype=image.dtype, device=image.device)
     for row, (a, b) in enumerate(_PAIRS):
         progress(row / len(_PAIRS), "comparing neighbourhoods")
-        squared = (shifted(_SIX[a]) - shifted(_SIX[b])) ** 2
-        squared = F.pad(squared[None, None], [radius] * 6, mode="replicate")
-        distances[row] = F.avg_pool3d(squared, 2 * radius + 1, stride=1)[0, 0]
+        distances[row] = _patch_means((shifted(_SIX[a]) - shifted(_SIX[b])) ** 2, radius)
     distances -= distances.amin(dim=0, keepdim=True)
     variance = distances.mean(dim=0)
     middle = float(variance.mean()) or 1.0
     variance = variance.clamp(middle * 1e-3, middle * 1e3)
     return distances.div_(variance).neg_().exp_()  # in place: of a large scan one copy is half a gigabyte
+
+
+def _patch_means(image: torch.Tensor, radius: int) -> torch.Tensor:
+    """(K, J, I) means over cubes of 2·radius + 1 voxels, along one axis after another; the border repeats."""
+    found = F.pad(image[None, None], [radius] * 6, mode="replicate")[0, 0]
+    for axis, length in enumerate(image.shape):
+        found = sum(found.narrow(axis, start, length) for start in range(2 * radius + 1))
+    return found / (2 * radius + 1) ** 3
 
 
 class MindSsc(Descriptor):

@@ -28,6 +28,7 @@ from SSLFewShotLib.segmentation.nearby import Nearby
 from SSLFewShotLib.segmentation.network_share import STEPS, NetworkShare
 from SSLFewShotLib.segmentation.pseudo_labels import chosen_scans
 from SSLFewShotLib.segmentation.segmenter import Segmenter
+from SSLFewShotLib.segmentation.structure import fine_structure
 
 _ALIKE = 0.6
 """Mean likeness, as cosines, of what came together; below, a scan shows something else (README)."""
@@ -40,8 +41,8 @@ _AROUND = 6
 class AlignedSegmenter(Segmenter):
     """Aligns every support to a scan by their dense descriptors and carries its labels over.
 
-    descriptor: a dense one. spatial_weight, reach, steps, stiffness: see `AlignmentSettings`; the first also
-    counts in the vote.
+    descriptor: a dense one. spatial_weight, reach, steps, stiffness, structure: see `AlignmentSettings`; the first
+    also counts in the vote.
     vote, local: the shares in the probability of the nearest neighbours' vote and of the vote of the places around
     where the alignment leads (`local_vote`); the rest is what was carried.
     volume: how far each segment keeps the volume that was carried, see `volume_odds`; 0 for not at all.
@@ -66,6 +67,7 @@ class AlignedSegmenter(Segmenter):
         reach: int = 2,
         steps: int = 60,
         stiffness: float = 0.4,
+        structure: float = 0.4,
         vote: float = 0.4,
         local: float = 0.1,
         volume: float = 0.6,
@@ -97,7 +99,7 @@ class AlignedSegmenter(Segmenter):
         if unlabelled and not trained:
             raise InputError("unlabelled scans are learned from at the best speed; choose it, or leave them out")
         self.descriptor = descriptor
-        self.alignment = AlignmentSettings(spatial_weight, reach, steps, stiffness)
+        self.alignment = AlignmentSettings(spatial_weight, reach, steps, stiffness, structure)
         self.vote = vote
         self.local = local
         self.volume = volume
@@ -224,7 +226,9 @@ class AlignedSegmenter(Segmenter):
 
     def _described(self, volume: Volume, progress: Progress) -> DescribedScan:
         scan = self.descriptor.prepare(volume)
-        return DescribedScan.of(scan, self.descriptor.field(scan, progress))
+        field = self.descriptor.field(scan, portion(progress, 0.0, 0.9))
+        structure = fine_structure(scan, portion(progress, 0.9, 1.0)) if self.alignment.structure else None
+        return DescribedScan.of(scan, field, structure)
 
 
 def _warn_of_the_unlike(volume: Volume, alignments: Sequence[Alignment]) -> None:

@@ -28,18 +28,22 @@ class AlignmentSettings:
     """spatial_weight: how much the place in the body counts beside a vector of length 1, in matching.
 
     reach: of the coarse search, in steps of two voxels each way; steps, stiffness: of the gradient descent.
+    structure: the share of the fine structure, see `DescribedScan`, in what is compared.
     """
 
     spatial_weight: float = 2.0
     reach: int = 2
     steps: int = 60
     stiffness: float = 0.4
+    structure: float = 0.4
 
     def __post_init__(self) -> None:
         if not 0 <= self.spatial_weight < np.inf or not 0 <= self.stiffness < np.inf:
             raise InputError(
                 f"spatial weight {self.spatial_weight}, stiffness {self.stiffness}: numbers from 0 up are expected"
             )
+        if not 0 <= self.structure < 1:
+            raise InputError(f"structure {self.structure}: a share from 0 up and below 1 was expected")
         if not 1 <= self.reach <= 8 or self.steps < 0:
             raise InputError(f"reach {self.reach}, {self.steps} steps: 1 to 8 and at least 0 were expected")
 
@@ -67,33 +71,46 @@ class Alignment:
 class DescribedScan:
     """A scan as it is aligned.
 
-    field: (C, K, J, I) vectors of unit length on the grid of `scan`. Of every third voxel of the body, 40,000 at
-    most: places (N, 3) LPS mm and vectors (N, C); box: (2, 3) LPS mm of the body.
+    field: (C, K, J, I) vectors of unit length on the grid of `scan`; structure: (12, K, J, I), see `fine_structure`,
+    for what is aligned. places: (N, 3) LPS mm of every third voxel of the body, 40,000 at most, and voxels (N, 3),
+    their indices (k, j, i); box: (2, 3) LPS mm of the body.
     """
 
     scan: PreparedScan
     field: torch.Tensor
+    structure: torch.Tensor | None
     places: np.ndarray
-    vectors: np.ndarray
+    voxels: np.ndarray
     box: np.ndarray
 
     @classmethod
-    def of(cls, scan: PreparedScan, field: np.ndarray) -> DescribedScan:
-        """Take the field of a prepared scan."""
+    def of(cls, scan: PreparedScan, field: np.ndarray, structure: torch.Tensor | None = None) -> DescribedScan:
+        """Take the field of a prepared scan, and its fine structure where that counts."""
         body = scan.body.numpy()
         voxels = np.argwhere(body if body.any() else np.ones_like(body))
         box = scan.origin + scan.spacing * np.stack([voxels.min(axis=0), voxels.max(axis=0)])[:, ::-1]
         chosen = voxels[(voxels % _MATCH_STEP == 0).all(axis=1)]
         if len(chosen) > _MOST_PLACES:
             chosen = chosen[np.sort(np.random.default_rng(0).permutation(len(chosen))[:_MOST_PLACES])]
-        k, j, i = chosen.T
         places = scan.origin + scan.spacing * chosen[:, ::-1]
-        return cls(scan, torch.from_numpy(field), places, np.moveaxis(field, 0, -1)[k, j, i], box)
+        return cls(scan, torch.from_numpy(field), structure, places, chosen, box)
 
-    def matched_vectors(self, spatial_weight: float) -> np.ndarray:
-        """(N, C + 3) float32: the vectors and the places relative to the body's box."""
+    @property
+    def vectors(self) -> np.ndarray:
+        """(N, C) float32, those of the places."""
+        return self._at_places(self.field)
+
+    def matched_vectors(self, spatial_weight: float, share: float = 0.0) -> np.ndarray:
+        """(N, D) float32: vectors, structure where it has a share, and the places relative to the body's box."""
         places = (self.places - self.box[0]) / np.maximum(self.box[1] - self.box[0], 1e-3)
-        return np.concatenate([self.vectors, spatial_weight * places], axis=1, dtype=np.float32)
+        parts = [(1 - share) ** 0.5 * self.vectors, spatial_weight * places]
+        if share:
+            parts.insert(1, share**0.5 * self._at_places(self.structure))
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def _at_places(self, maps: torch.Tensor) -> np.ndarray:
+        k, j, i = self.voxels.T
+        return maps.movedim(0, -1).numpy()[k, j, i]
 
 
 def aligned(
@@ -108,24 +125,28 @@ def aligned(
     region: (2, 3) LPS mm, the part of the support that matters; beyond its surroundings nothing is displaced.
     """
     progress(0.0, "matching places")
-    first, second = (scan.matched_vectors(settings.spatial_weight) for scan in (target, support))
+    share = settings.structure if target.structure is not None and support.structure is not None else 0.0
+    first, second = (scan.matched_vectors(settings.spatial_weight, share) for scan in (target, support))
     rows = mutual_matches(first, second)
     start = box_map(target.box, support.box)
     affine, agreement = robust_affine(target.places[rows[:, 0]], support.places[rows[:, 1]], start)
     progress(0.2, "aligning the support")
     part = _part_showing(target.scan, region, affine)
     weight = target.scan.body[part].float()
-    field = target.field[(slice(None), *part)]
-    moved = _warped(target.scan, part, support, affine)
-    coarse = [F.avg_pool3d(maps[None], 2, ceil_mode=True)[0] for maps in (field, moved, weight[None])]
+    channels, here = len(target.field), (slice(None), *part)
+    seen, shown = target.field[here], F.normalize(_warped(target.scan, part, support, support.field, affine), dim=0)
+    if share:
+        seen = _joined(seen, target.structure[here], share)
+        shown = _joined(shown, _warped(target.scan, part, support, support.structure, affine), share)
+    coarse = [F.avg_pool3d(maps[None], 2, ceil_mode=True)[0] for maps in (seen, shown, weight[None])]
     unit = [F.normalize(field, dim=0).contiguous() for field in coarse[:2]]
     found = convex_search(*unit, coarse[2][0], settings.reach, portion(progress, 0.2, 0.4))
     begin = F.interpolate(2 * found[None], size=weight.shape, mode="trilinear")[0]
-    found = descended(field, moved, weight, begin, settings.steps, settings.stiffness, portion(progress, 0.4, 1.0))
+    found = descended(seen, shown, weight, begin, settings.steps, settings.stiffness, portion(progress, 0.4, 1.0))
     displacement = np.zeros((3, *target.scan.values.shape), np.float32)
     displacement[(slice(None), *part)] = found.numpy()
     fit = np.full(target.scan.values.shape, -1, np.float32)
-    fit[part] = _fit(field, moved, found)
+    fit[part] = _fit(seen[:channels], shown[:channels], found) / (1 - share)
     return Alignment(affine, agreement, displacement, fit)
 
 
@@ -147,10 +168,20 @@ def _part_showing(scan: PreparedScan, region: np.ndarray, affine: np.ndarray) ->
     return tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1], strict=True))
 
 
+def _joined(field: torch.Tensor, structure: torch.Tensor, share: float) -> torch.Tensor:
+    """(C + 12, K, J, I), of whose squared length the structure is about `share`; a vector together in memory."""
+    parts = ((1 - share) ** 0.5 * field, share**0.5 * structure)
+    return torch.cat([part.movedim(0, -1) for part in parts], dim=-1).movedim(-1, 0)
+
+
 def _warped(
-    scan: PreparedScan, part: tuple[slice, slice, slice], support: DescribedScan, affine: np.ndarray
+    scan: PreparedScan,
+    part: tuple[slice, slice, slice],
+    support: DescribedScan,
+    maps: torch.Tensor,
+    affine: np.ndarray,
 ) -> torch.Tensor:
-    """(C, K, J, I): the support's vectors, on a part of the scan's grid."""
+    """(C, K, J, I): a support's maps, on a part of the scan's grid."""
     axes = [torch.arange(s.start, s.stop, dtype=torch.float32) for s in part]
     size = [len(axis) for axis in axes]
     k, j, i = torch.meshgrid(*axes, indexing="ij")
@@ -159,8 +190,7 @@ def _warped(
     matrix = affine[:3, :3] * scan.spacing / support.scan.spacing[:, None]
     shift = (affine[:3, :3] @ scan.origin + affine[:3, 3] - support.scan.origin) / support.scan.spacing
     where = index @ torch.as_tensor(matrix.T, dtype=torch.float32) + torch.as_tensor(shift, dtype=torch.float32)
-    found = sampled(support.field, where).T.reshape(-1, *size)
-    return F.normalize(found, dim=0)
+    return sampled(maps, where).T.reshape(-1, *size)
 
 
 def _fit(field: torch.Tensor, moved: torch.Tensor, displacement: torch.Tensor) -> np.ndarray:

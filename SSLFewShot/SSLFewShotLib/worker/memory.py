@@ -41,6 +41,8 @@ _DISPLACEMENTS = 2 * 125 * 4 // 8
 _COPIES = 4
 # A scan as a descriptor sees it: voxels, body, and what preparing them takes for a moment.
 _PREPARED, _PREPARING = 5, 16
+# Twelve numbers of a voxel that are compared beside a field.
+_STRUCTURE = 12 * 4
 # MIND's field of a whole prepared scan: twelve numbers, and what computing them takes.
 _MIND = 12 * 4 + 30
 # Half of a lattice's nodes lie in the body and are described; their vectors are put together once.
@@ -200,11 +202,14 @@ def _describing(job: SegmentationJob, scan: ScanSize, unlabelled: int | None = N
     kept = sum(grid * (_PREPARED + part.field) for grid, part in zip(grids, parts, strict=True))
     meanwhile = max(grid * _PREPARING for grid in grids) + max(part.batch for part in parts)
     if job.method not in ("knn", "prototype") and all(part.aligns for part in parts):
-        # The supports' fields, one of them moved, and how well each displacement fits on a grid half as fine; or,
-        # where places around vote, that field put in order. Fields that are joined lie on the grid of the first.
-        field = grids[0] * sum(part.field for part in parts)
-        kept += len(job.supports) * field
-        meanwhile += max(field + grids[0] * _DISPLACEMENTS, _COPIES * field)
+        # Fields that are joined lie on the grid of the first; each support has its own, and each scan its structure.
+        # What is compared is both together, of the scan and of a support that was moved, which is put together from
+        # its parts; then there is how well each displacement fits on a grid half as fine; or, where places around
+        # vote, a field put in order.
+        field, structure = grids[0] * sum(part.field for part in parts), grids[0] * _STRUCTURE
+        kept += len(job.supports) * (field + structure) + structure
+        compared = field + structure
+        meanwhile += max(3 * compared, 2 * compared + grids[0] * _DISPLACEMENTS, _COPIES * field)
     kept += points * _VECTOR * sum(part.dimension for part in parts)
     if unlabelled is not None:
         tuned, training = _tuning(job, scan, unlabelled)
