@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import dice
+from scipy import ndimage
 from SSLFewShotLib.descriptors.dense import DenseDescriptor
 from SSLFewShotLib.errors import Cancelled, InputError, InputWarning
 from SSLFewShotLib.imaging import SupportSet
@@ -20,7 +21,6 @@ from SSLFewShotLib.segmentation.alignment import AlignmentSettings, DescribedSca
 from SSLFewShotLib.segmentation.deformable import convex_search, descended
 from SSLFewShotLib.segmentation.matching import mutual_matches, robust_affine
 from SSLFewShotLib.segmentation.structure import fine_structure
-from scipy import ndimage
 from torch.nn import functional as F
 
 SIZE = (40, 32, 36)
@@ -143,8 +143,7 @@ def test_every_stage_can_be_cancelled(fitted):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"vote": 1.5},
-        {"vote": 0.6, "local": 0.5},
+        {"local": 1.5},
         {"volume": 2.0},
         {"reach": 0},
         {"steps": -1},
@@ -158,9 +157,9 @@ def test_settings_that_cannot_be_meant_are_refused(settings, descriptor):
 
 
 def test_what_a_report_says_of_it_is_complete(descriptor):
-    said = AlignedSegmenter(descriptor, vote=0.3).provenance()
+    said = AlignedSegmenter(descriptor, local=0.3).provenance()
     assert said["method"] == "aligned" and said["descriptor"]["name"] == "small"
-    assert said["settings"]["vote"] == 0.3 and said["settings"]["reach"] == AlignmentSettings().reach
+    assert said["settings"]["local"] == 0.3 and said["settings"]["reach"] == AlignmentSettings().reach
 
 
 def test_a_scan_that_shows_something_else_is_said_to_be_unlike(fitted, rng):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from descriptor_samples import EXTENT, WINDOW, make, some_points, torso
 from scipy import ndimage
-from SSLFewShotLib.descriptors.gvdiff import SPREAD, GreyValueDifferences
 from SSLFewShotLib.descriptors import mind
+from SSLFewShotLib.descriptors.gvdiff import SPREAD, GreyValueDifferences
 from SSLFewShotLib.descriptors.mind import MindSsc, mind_ssc
 from SSLFewShotLib.imaging import Volume
 from SSLFewShotLib.sampling.extent import Extent

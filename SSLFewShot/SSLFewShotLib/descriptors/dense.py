@@ -66,9 +66,9 @@ class DenseDescriptor(Descriptor):
         return {"name": self.name, **self._provenance}
 
     def field(self, scan: PreparedScan, progress: Progress) -> np.ndarray:
-        """(C, K, J, I) float32: the vector of every voxel of a prepared scan, its numbers one after another in memory.
+        """(C, K, J, I) float32: the vector of every voxel of a prepared scan.
 
-        Reading at a place then costs one access and not one a channel.
+        A vector lies together in memory: reading it at a place then costs one access and not one a channel.
         """
         field = self._field.get(scan)
         return self._field.put(scan, self._computed(scan, progress)) if field is None else field

@@ -35,7 +35,7 @@ class AlignmentSettings:
     reach: int = 2
     steps: int = 60
     stiffness: float = 0.4
-    structure: float = 0.4
+    structure: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.spatial_weight < np.inf or not 0 <= self.stiffness < np.inf:
@@ -71,9 +71,9 @@ class Alignment:
 class DescribedScan:
     """A scan as it is aligned.
 
-    field: (C, K, J, I) vectors of unit length on the grid of `scan`; structure: (12, K, J, I), see `fine_structure`,
-    for what is aligned. places: (N, 3) LPS mm of every third voxel of the body, 40,000 at most, and voxels (N, 3),
-    their indices (k, j, i); box: (2, 3) LPS mm of the body.
+    field: (C, K, J, I) vectors of unit length on the grid of `scan`; structure: (12, K, J, I) `fine_structure` of
+    what is aligned. places: (N, 3) LPS mm of every third voxel of the body, 40,000 at most; voxels: (N, 3) their
+    indices (k, j, i); box: (2, 3) LPS mm of the body.
     """
 
     scan: PreparedScan
@@ -134,7 +134,8 @@ def aligned(
     part = _part_showing(target.scan, region, affine)
     weight = target.scan.body[part].float()
     channels, here = len(target.field), (slice(None), *part)
-    seen, shown = target.field[here], F.normalize(_warped(target.scan, part, support, support.field, affine), dim=0)
+    seen = target.field[here]
+    shown = F.normalize(_warped(target.scan, part, support, support.field, affine), dim=0)
     if share:
         seen = _joined(seen, target.structure[here], share)
         shown = _joined(shown, _warped(target.scan, part, support, support.structure, affine), share)

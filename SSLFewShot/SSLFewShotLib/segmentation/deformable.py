@@ -108,8 +108,8 @@ def descended(
             bend = sum((smooth.diff(dim=axis) ** 2).mean() for axis in (2, 3, 4))
             (difference + stiffness * bend).backward()
             optimiser.step()
-    field = F.interpolate(_along_axes(nodes.detach(), means), size=list(size), mode="trilinear", align_corners=True)
-    return field[0]
+    smooth = _along_axes(nodes.detach(), means)
+    return F.interpolate(smooth, size=list(size), mode="trilinear", align_corners=True)[0]
 
 
 def _at(maps: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

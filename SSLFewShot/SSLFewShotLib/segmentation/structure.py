@@ -14,7 +14,7 @@ from SSLFewShotLib.progress import Progress, ignore_progress
 from SSLFewShotLib.sampling.preparation import PreparedScan
 
 _RANGE = (20, 90)
-"""Percentiles inside the body to which values are clipped: beside bone and air, soft tissues would look all the same."""
+"""Percentiles inside the body to which values are clipped: beside bone and air, soft tissues all look the same."""
 
 
 def fine_structure(scan: PreparedScan, progress: Progress = ignore_progress) -> torch.Tensor:

@@ -196,21 +196,21 @@ def _describing(job: SegmentationJob, scan: ScanSize, unlabelled: int | None = N
         return _tuning(job, scan)
     parts = _parts(job, scan)
     unit = min(part.unit for part in parts)
-    spacing = (job.settings or {}).get("spacing") or unit / 20
-    points = _DESCRIBED * math.prod(scan.side / spacing + 1)
     grids = [math.prod(scan.side / (part.unit * part.step) + 1) for part in parts]
     kept = sum(grid * (_PREPARED + part.field) for grid, part in zip(grids, parts, strict=True))
     meanwhile = max(grid * _PREPARING for grid in grids) + max(part.batch for part in parts)
     if job.method not in ("knn", "prototype") and all(part.aligns for part in parts):
-        # Fields that are joined lie on the grid of the first; each support has its own, and each scan its structure.
-        # What is compared is both together, of the scan and of a support that was moved, which is put together from
-        # its parts; then there is how well each displacement fits on a grid half as fine; or, where places around
-        # vote, a field put in order.
+        # Fields that are joined lie on the grid of the first. Each scan has a field and its structure; both are
+        # compared together, those of a support once they are moved and joined. Then there is how well each
+        # displacement fits on a grid half as fine; or, where places around vote, a field put in order.
         field, structure = grids[0] * sum(part.field for part in parts), grids[0] * _STRUCTURE
         kept += len(job.supports) * (field + structure) + structure
         compared = field + structure
         meanwhile += max(3 * compared, 2 * compared + grids[0] * _DISPLACEMENTS, _COPIES * field)
-    kept += points * _VECTOR * sum(part.dimension for part in parts)
+    else:
+        spacing = (job.settings or {}).get("spacing") or unit / 20
+        points = _DESCRIBED * math.prod(scan.side / spacing + 1)
+        kept += points * _VECTOR * sum(part.dimension for part in parts)
     if unlabelled is not None:
         tuned, training = _tuning(job, scan, unlabelled)
         kept, meanwhile = kept + tuned, max(meanwhile, training)
