@@ -143,7 +143,8 @@ def test_every_stage_can_be_cancelled(fitted):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"local": 1.5},
+        {"vote": 1.5},
+        {"vote": 0.6, "local": 0.5},
         {"volume": 2.0},
         {"reach": 0},
         {"steps": -1},
@@ -157,9 +158,9 @@ def test_settings_that_cannot_be_meant_are_refused(settings, descriptor):
 
 
 def test_what_a_report_says_of_it_is_complete(descriptor):
-    said = AlignedSegmenter(descriptor, local=0.3).provenance()
+    said = AlignedSegmenter(descriptor, vote=0.3).provenance()
     assert said["method"] == "aligned" and said["descriptor"]["name"] == "small"
-    assert said["settings"]["local"] == 0.3 and said["settings"]["reach"] == AlignmentSettings().reach
+    assert said["settings"]["vote"] == 0.3 and said["settings"]["reach"] == AlignmentSettings().reach
 
 
 def test_a_scan_that_shows_something_else_is_said_to_be_unlike(fitted, rng):

@@ -118,9 +118,9 @@ def test_on_a_part_of_the_body_the_model_for_any_modality_joins_the_one_that_fit
     assert chosen("auto", None, other, alone) == ("aligned", "small")
 
 
-def test_a_setting_of_the_nearest_neighbours_asks_for_them():
+def test_a_setting_of_the_vote_alone_asks_for_the_vote():
     assert isinstance(make_segmenter("auto", None, patient(0)[0], k=5), KnnSegmenter)
-    assert isinstance(make_segmenter("auto", None, patient(0)[0], local=0.2), AlignedSegmenter)
+    assert isinstance(make_segmenter("auto", None, patient(0)[0], vote=0.2), AlignedSegmenter)
 
 
 def test_aligning_without_a_dense_model_that_fits_says_what_to_do(tmp_path):

@@ -42,7 +42,7 @@ def part_of(seed: int, share: float) -> tuple[Volume, LabelMap, Box]:
 def fitted(descriptor):
     small, marked, box = part_of(0, 0.55)
     support = SupportSet([(small, marked)])
-    return AlignedSegmenter(descriptor, local=0.0, steps=5).fit(support), support, box
+    return AlignedSegmenter(descriptor, vote=0.0, steps=5).fit(support), support, box
 
 
 def test_an_ordinary_scan_is_segmented_exactly_as_without_the_setting(fitted):

@@ -17,7 +17,7 @@ def test_alignment_has_every_level_and_balanced_is_what_it_does_by_itself():
 
 
 def test_a_single_setting_counts_more_than_a_level():
-    assert at_speed(AlignedSegmenter, "fast", {"steps": 40}) == {"steps": 40, "local": 0.0}
+    assert at_speed(AlignedSegmenter, "fast", {"steps": 40}) == {"steps": 40, "vote": 0.0, "local": 0.0}
 
 
 def test_no_level_leaves_settings_as_they_are():
@@ -39,7 +39,7 @@ def test_segmenting_and_evaluating_take_the_same_settings_at_a_level():
     segmenter = make_segmenter("aligned", "dense-head-neck-ct", scan, speed="fast")
     contender = make_contenders(["aligned"], ["dense-head-neck-ct"], scan, "cpu", {"speed": "fast"})[0]
     assert segmenter.provenance()["settings"] == contender.facts()["settings"]
-    assert segmenter.alignment.steps == 20 and segmenter.local == 0
+    assert segmenter.alignment.steps == 20 and segmenter.vote == 0
 
 
 def test_the_command_takes_a_level(tmp_path):

@@ -77,7 +77,7 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "--method",
         default="auto",
         help="auto (default: aligned where a dense model fits, else knn), aligned (labels carried by an alignment "
-        "of dense descriptors, with a vote of the places around), prototype (3D ALPNet), knn, finetune (trains a network "
+        "of dense descriptors, together with their vote), prototype (3D ALPNet), knn, finetune (trains a network "
         "on the supports for --minutes), tuned (a model that --keep has kept), or box (a baseline)",
     )
     parser.add_argument("--model", type=given, metavar="NAME_OR_DIR", help=f"{MODELS}; default: xavier+gvdiff")

@@ -1,4 +1,4 @@
-"""Labels carried from the supports by an alignment of descriptors, together with a vote of the places around."""
+"""Labels carried from the supports by an alignment of descriptors, together with the vote of the nearest ones."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from SSLFewShotLib.imaging.volume import Volume
 from SSLFewShotLib.progress import Progress, ignore_progress, portion
 from SSLFewShotLib.segmentation.alignment import Alignment, AlignmentSettings, DescribedScan, aligned
 from SSLFewShotLib.segmentation.appearance import Appearance, Samples, weighed
-from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, Marking
+from SSLFewShotLib.segmentation.carried_labels import CarriedLabels, LatticeProbabilities, Marking
 from SSLFewShotLib.segmentation.decision import box_on_grid, decide_in_slabs
 from SSLFewShotLib.segmentation.kept_volume import volume_odds
+from SSLFewShotLib.segmentation.knn import KnnSegmenter
 from SSLFewShotLib.segmentation.local_vote import local_vote
 from SSLFewShotLib.segmentation.nearby import Nearby
 from SSLFewShotLib.segmentation.network_share import STEPS, NetworkShare
@@ -34,15 +35,16 @@ _ALIKE = 0.6
 _DESCRIBING = 0.03
 """Share of `fit` that describing takes where a network is trained."""
 _AROUND = 6
-"""Voxels of the prepared scan around what was carried, in which a network has a say."""
+"""Voxels of the prepared scan around what was carried, in which nearest neighbours and network have a say."""
 
 
 class AlignedSegmenter(Segmenter):
     """Aligns every support to a scan by their dense descriptors and carries its labels over.
 
-    descriptor: a dense one. spatial_weight, reach, steps, stiffness, structure: see `AlignmentSettings`.
-    local: the share in the probability of the vote of the places around where the alignment leads (`local_vote`);
-    the rest is what was carried.
+    descriptor: a dense one. spatial_weight, reach, steps, stiffness, structure: see `AlignmentSettings`; the first
+    also counts in the vote.
+    vote, local: the shares in the probability of the nearest neighbours' vote and of the vote of the places around
+    where the alignment leads (`local_vote`); the rest is what was carried.
     volume: how far each segment keeps the volume that was carried, see `volume_odds`; 0 for not at all.
     sharpness: of several supports, how much more one counts, place by place, that fits better there.
     smoothing: of the carried labels, a Gaussian's sigma as a share of a segment's thickness.
@@ -51,12 +53,12 @@ class AlignedSegmenter(Segmenter):
     unlabelled: scans, or folders of them, that it learns from as well; of fewer than four nothing is learned.
     largest_component: keep the largest piece of each segment only.
 
-    After `fit`: segments_, supports_, markings_, appearance_, network_, unlabelled_. Raises InputError for
+    After `fit`: segments_, supports_, markings_, appearance_, voter_, network_, unlabelled_. Raises InputError for
     another kind of descriptor, or settings out of range.
     """
 
     name = "aligned"
-    speeds: ClassVar = {"fast": {"steps": 20, "local": 0.0}, "balanced": {}, "best": {"trained": 0.6}}
+    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0, "local": 0.0}, "balanced": {}, "best": {"trained": 0.6}}
 
     def __init__(
         self,
@@ -65,8 +67,9 @@ class AlignedSegmenter(Segmenter):
         reach: int = 2,
         steps: int = 60,
         stiffness: float = 0.4,
-        structure: float = 0.5,
-        local: float = 0.4,
+        structure: float = 0.25,
+        vote: float = 0.3,
+        local: float = 0.2,
         volume: float = 0.6,
         sharpness: float = 4.0,
         smoothing: float = 0.2,
@@ -82,10 +85,11 @@ class AlignedSegmenter(Segmenter):
                 f"{descriptor.name}: aligning needs a dense model; choose one, or take the nearest neighbours "
                 "(method knn)"
             )
+        if vote < 0 or local < 0 or not vote + local <= 1:
+            raise InputError(f"vote {vote}, local {local}: shares from 0 up, together at most 1, were expected")
         if not 0 <= sharpness < np.inf:
             raise InputError(f"sharpness {sharpness}: a number from 0 up was expected")
-        shares = {"local": local, "volume": volume, "smoothing": smoothing, "appearance": appearance}
-        for name, share in shares.items():
+        for name, share in (("smoothing", smoothing), ("appearance", appearance), ("volume", volume)):
             if not 0 <= share <= 1:
                 raise InputError(f"{name} {share}: a share from 0 to 1 was expected")
         if not 0 <= trained < 1 or training_steps < 1:
@@ -96,6 +100,7 @@ class AlignedSegmenter(Segmenter):
             raise InputError("unlabelled scans are learned from at the best speed; choose it, or leave them out")
         self.descriptor = descriptor
         self.alignment = AlignmentSettings(spatial_weight, reach, steps, stiffness, structure)
+        self.vote = vote
         self.local = local
         self.volume = volume
         self.sharpness = sharpness
@@ -109,7 +114,7 @@ class AlignedSegmenter(Segmenter):
         self.seed = seed
 
     def fit(self, support: SupportSet, progress: Progress = ignore_progress) -> AlignedSegmenter:
-        """Describe every support and keep what alignment needs of it; train a network where it counts."""
+        """Describe every support and keep what alignment and vote need of it; train a network where it counts."""
         self.network_, self.unlabelled_ = None, chosen_scans(self.unlabelled) if self.trains else []
         self._take(support, portion(progress, 0.0, _DESCRIBING) if self.trains else progress)
         if self.trains:
@@ -129,12 +134,12 @@ class AlignedSegmenter(Segmenter):
         return self
 
     def _take(self, support: SupportSet, progress: Progress) -> None:
-        """What alignment needs of the supports."""
+        """What alignment and vote need of the supports."""
         self.segments_ = list(support.segments)
         self.overlapping_ = any(labels.overlapping for _, labels in support)
         self.supports_: list[DescribedScan] = []
         self.markings_: list[list[Marking]] = []
-        share = 1.0 / len(support)
+        share = 0.5 / len(support)
         samples: list[list[Samples]] = [[] for _ in self.segments_]
         for number, (volume, _) in enumerate(support):
             self.supports_.append(self._described(volume, portion(progress, number * share, (number + 1) * share)))
@@ -144,9 +149,14 @@ class AlignedSegmenter(Segmenter):
                 samples[value - 1].append(seen)
                 self.markings_[-1].append(Marking.of(volume, mask, value - 1, self.smoothing * seen.thickness))
         self.appearance_ = Appearance(samples, self.appearance)
+        spacing = float(self.supports_[0].scan.spacing.min())
+        voter = KnnSegmenter(
+            self.descriptor, spacing=spacing, spatial_weight=self.alignment.spatial_weight, seed=self.seed
+        )
+        self.voter_ = voter.fit(support, portion(progress, 0.5, 1.0)) if self.vote > 0 else None
 
     def predict(self, volume: Volume, progress: Progress = ignore_progress) -> tuple[LabelMap, Volume]:
-        """Align, carry the labels over, let the places around vote, and decide on the scan's own grid."""
+        """Align, carry the labels over, let the nearest neighbours vote, and decide on the scan's own grid."""
         target = self._described(volume, portion(progress, 0.0, 0.3))
         found = []
         for number, (support, markings) in enumerate(zip(self.supports_, self.markings_, strict=True)):
@@ -156,14 +166,18 @@ class AlignedSegmenter(Segmenter):
             found.append(aligned(target, support, self.alignment, region, portion(progress, begin, end)))
         _warn_of_the_unlike(volume, found)
         carried = CarriedLabels(target.scan, self.markings_, found, len(self.segments_), self.sharpness)
+        near = carried.box() + np.array([[-1], [1]]) * _AROUND * target.scan.spacing
         nearby = Nearby.of(target.scan, carried)
-        sources = [(1 - self.local, carried)]
+        sources = [(1 - self.vote - self.local, carried)]
         if self.local > 0:
-            around = local_vote(target, self.supports_, carried, nearby, portion(progress, 0.65, 0.8))
+            around = local_vote(target, self.supports_, carried, nearby, portion(progress, 0.65, 0.75))
             sources.append((self.local, around))
+        if self.voter_ is not None:
+            lattice = self.voter_.lattice(volume)
+            voted = self.voter_.lattice_probabilities(lattice, portion(progress, 0.75, 0.85), near)
+            sources.append((self.vote, LatticeProbabilities(lattice.origin, lattice.spacing, voted)))
         odds = volume_odds(nearby, sources, self.appearance_, self.overlapping_, self.volume)
         if self.network_ is not None:
-            near = carried.box() + np.array([[-1], [1]]) * _AROUND * target.scan.spacing
             network = self.network_.seen(target.scan, near, portion(progress, 0.8, 0.85))
             own = self.network_.shares[:, None]
             sources = [*(((1 - own) * share, source) for share, source in sources), (own, network)]
@@ -190,6 +204,7 @@ class AlignedSegmenter(Segmenter):
     def provenance(self) -> dict[str, Any]:
         settings = {
             **asdict(self.alignment),
+            "vote": self.vote,
             "local": self.local,
             "volume": self.volume,
             "sharpness": self.sharpness,

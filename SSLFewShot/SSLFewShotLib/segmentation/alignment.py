@@ -35,7 +35,7 @@ class AlignmentSettings:
     reach: int = 2
     steps: int = 60
     stiffness: float = 0.4
-    structure: float = 0.5
+    structure: float = 0.25
 
     def __post_init__(self) -> None:
         if not 0 <= self.spatial_weight < np.inf or not 0 <= self.stiffness < np.inf:

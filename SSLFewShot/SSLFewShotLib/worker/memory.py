@@ -196,6 +196,8 @@ def _describing(job: SegmentationJob, scan: ScanSize, unlabelled: int | None = N
         return _tuning(job, scan)
     parts = _parts(job, scan)
     unit = min(part.unit for part in parts)
+    spacing = (job.settings or {}).get("spacing") or unit / 20
+    points = _DESCRIBED * math.prod(scan.side / spacing + 1)
     grids = [math.prod(scan.side / (part.unit * part.step) + 1) for part in parts]
     kept = sum(grid * (_PREPARED + part.field) for grid, part in zip(grids, parts, strict=True))
     meanwhile = max(grid * _PREPARING for grid in grids) + max(part.batch for part in parts)
@@ -207,10 +209,7 @@ def _describing(job: SegmentationJob, scan: ScanSize, unlabelled: int | None = N
         kept += len(job.supports) * (field + structure) + structure
         compared = field + structure
         meanwhile += max(3 * compared, 2 * compared + grids[0] * _DISPLACEMENTS, _COPIES * field)
-    else:
-        spacing = (job.settings or {}).get("spacing") or unit / 20
-        points = _DESCRIBED * math.prod(scan.side / spacing + 1)
-        kept += points * _VECTOR * sum(part.dimension for part in parts)
+    kept += points * _VECTOR * sum(part.dimension for part in parts)
     if unlabelled is not None:
         tuned, training = _tuning(job, scan, unlabelled)
         kept, meanwhile = kept + tuned, max(meanwhile, training)
