@@ -212,6 +212,14 @@ def test_what_vectors_do_not_tell_the_fine_structure_does(rng):
         assert float(found.fit.mean()) == pytest.approx(1.0, abs=1e-3)
 
 
+@pytest.mark.parametrize(("scale", "counts"), [(300.0, True), (60.0, False)])
+def test_on_a_fine_grid_the_structure_does_not_count(scale, counts):
+    volume, labels = phantom(0, "CT", (20, 16, 18))
+    small = DenseDescriptor(UNet3d(1, 4, 8, 2), Extent("mm", scale), Intensity("window", -500.0, 1000.0), "small")
+    segmenter = AlignedSegmenter(small, vote=0.0).fit(SupportSet([(volume, labels)]))
+    assert (segmenter.supports_[0].structure is not None) == counts
+
+
 def test_the_best_displacement_is_that_of_the_coupled_sum(monkeypatch):
     """Equation 4 of ConvexAdam, voxel by voxel and shift by shift."""
     monkeypatch.setattr(deformable, "_VOXELS_AT_ONCE", 7)

@@ -28,7 +28,7 @@ from SSLFewShotLib.segmentation.nearby import Nearby
 from SSLFewShotLib.segmentation.network_share import STEPS, NetworkShare
 from SSLFewShotLib.segmentation.pseudo_labels import chosen_scans
 from SSLFewShotLib.segmentation.segmenter import Segmenter
-from SSLFewShotLib.segmentation.structure import fine_structure
+from SSLFewShotLib.segmentation.structure import FINEST, fine_structure
 
 _ALIKE = 0.6
 """Mean likeness, as cosines, of what came together; below, a scan shows something else (README)."""
@@ -67,9 +67,9 @@ class AlignedSegmenter(Segmenter):
         reach: int = 2,
         steps: int = 60,
         stiffness: float = 0.4,
-        structure: float = 0.25,
-        vote: float = 0.3,
-        local: float = 0.2,
+        structure: float = 0.5,
+        vote: float = 0.2,
+        local: float = 0.3,
         volume: float = 0.6,
         sharpness: float = 4.0,
         smoothing: float = 0.2,
@@ -227,7 +227,9 @@ class AlignedSegmenter(Segmenter):
     def _described(self, volume: Volume, progress: Progress) -> DescribedScan:
         scan = self.descriptor.prepare(volume)
         field = self.descriptor.field(scan, portion(progress, 0.0, 0.9))
-        structure = fine_structure(scan, portion(progress, 0.9, 1.0)) if self.alignment.structure else None
+        structure = None
+        if self.alignment.structure and scan.spacing.min() >= FINEST:
+            structure = fine_structure(scan, portion(progress, 0.9, 1.0))
         return DescribedScan.of(scan, field, structure)
 
 

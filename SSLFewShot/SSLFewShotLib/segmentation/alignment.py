@@ -28,14 +28,14 @@ class AlignmentSettings:
     """spatial_weight: how much the place in the body counts beside a vector of length 1, in matching.
 
     reach: of the coarse search, in steps of two voxels each way; steps, stiffness: of the gradient descent.
-    structure: the share of the fine structure, see `DescribedScan`, in what is compared.
+    structure: the share of the fine structure, see `DescribedScan`, in what is compared where scans have one.
     """
 
     spatial_weight: float = 2.0
     reach: int = 2
     steps: int = 60
     stiffness: float = 0.4
-    structure: float = 0.25
+    structure: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.spatial_weight < np.inf or not 0 <= self.stiffness < np.inf:
