@@ -61,6 +61,7 @@ def test_models_maps_and_boxes_travel_too(panel, host, elsewhere, tmp_path):
     panel.parameters.inspected_volume = target
     host.process(0.1)
     panel.ui.evaluateSection.collapsed = panel.ui.insideGroup.collapsed = False
+    wait(host, lambda: panel.ui.coloursButton.enabled)
     panel.ui.coloursButton.click()
     wait(host, lambda: panel.evaluate.job.over)
     assert panel.evaluate.job.state == "done", panel.evaluate.job.sentence
