@@ -109,7 +109,7 @@ def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
     start_training(panel, host, scans, "blobs", 100000)
     wait(host, lambda: panel.pretrain.message.kind is not None)
     assert panel.pretrain.message.kind == "success", panel.pretrain.message.text
-    wait(host, lambda: state(panel) == "running", 30)
+    wait(host, lambda: state(panel) == "running", 120)
     assert panel.ui.jobsTable.visible and panel.ui.jobsTable.item(0, 0).text() == "blobs"
     wait(host, lambda: (panel.pretrain.jobs.chosen or {}).get("fraction", 0) > 0, 60)
     assert panel.ui.lossPlot.visible and panel.ui.pauseJobButton.enabled
@@ -118,7 +118,7 @@ def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
     assert panel.ui.jobsTable.item(0, 1).text() == "paused"
     assert panel.ui.resumeJobButton.enabled and not panel.ui.pauseJobButton.enabled
     panel.ui.resumeJobButton.click()
-    wait(host, lambda: state(panel) == "running", 30)
+    wait(host, lambda: state(panel) == "running", 120)
     panel.ui.pauseJobButton.click()
     wait(host, lambda: state(panel) in ("stopped", "paused"), 60)
     remove_trainings(panel, host)
