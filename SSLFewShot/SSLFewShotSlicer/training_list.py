@@ -25,6 +25,8 @@ class TrainingList(PanelPart):
         self._section = section
         self.trainings = []
         self._looking = False
+        self._outdated = False  # what is being looked at was asked for before a training was told something
+        self._wanted = None  # the training to choose once it is listed
         self._announced = set()
         ui = self.ui
         header = ui.jobsTable.horizontalHeader()
@@ -86,7 +88,7 @@ class TrainingList(PanelPart):
 
         def steps(job):
             listed = yield self.session.request("pretrain/list")
-            chosen = (self.chosen or {}).get("job") or (listed[0]["job"] if listed else None)
+            chosen = self._wanted or (self.chosen or {}).get("job") or (listed[0]["job"] if listed else None)
             rows = []
             if chosen is not None and any(training["job"] == chosen for training in listed):
                 status = yield self.session.request("pretrain/status", {"job": chosen})
@@ -97,7 +99,11 @@ class TrainingList(PanelPart):
             self._looking = not job.over
             if self._section.closed or not job.over:
                 return
-            if job.state == DONE:
+            if self._outdated:
+                self._outdated = False
+                self.look()
+            elif job.state == DONE:
+                self._wanted = None
                 self._fill(*job.result)
             elif job.state == FAILED:
                 self._timer.stop()
@@ -122,7 +128,8 @@ class TrainingList(PanelPart):
                 sentence, chosen = told(job.result if isinstance(job.result, dict) else {})
                 if sentence:
                     self._section.message.success(sentence)
-                self._choose(chosen)
+                self._wanted = chosen
+                self._outdated = self._looking
                 self.look()
                 self._timer.start()
 

@@ -1,5 +1,7 @@
 """The section "Learn from my own scans": a real training is started, seen, paused, gone on with and removed."""
 
+from concurrent.futures import Future
+
 import pytest
 
 from panel_scene import add_scan, needs_worker, remove_trainings, start_training, wait
@@ -109,7 +111,7 @@ def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
     start_training(panel, host, scans, "blobs", 100000)
     wait(host, lambda: panel.pretrain.message.kind is not None)
     assert panel.pretrain.message.kind == "success", panel.pretrain.message.text
-    wait(host, lambda: state(panel) == "running", 120)
+    wait(host, lambda: state(panel) == "running", 30)
     assert panel.ui.jobsTable.visible and panel.ui.jobsTable.item(0, 0).text() == "blobs"
     wait(host, lambda: (panel.pretrain.jobs.chosen or {}).get("fraction", 0) > 0, 60)
     assert panel.ui.lossPlot.visible and panel.ui.pauseJobButton.enabled
@@ -118,11 +120,41 @@ def test_a_training_runs_pauses_goes_on_and_is_removed(panel, host, scans):
     assert panel.ui.jobsTable.item(0, 1).text() == "paused"
     assert panel.ui.resumeJobButton.enabled and not panel.ui.pauseJobButton.enabled
     panel.ui.resumeJobButton.click()
-    wait(host, lambda: state(panel) == "running", 120)
+    wait(host, lambda: state(panel) == "running", 30)
     panel.ui.pauseJobButton.click()
     wait(host, lambda: state(panel) in ("stopped", "paused"), 60)
     remove_trainings(panel, host)
     assert not panel.ui.jobsTable.visible
+
+
+def test_a_training_that_begins_while_its_list_is_on_its_way_is_listed_and_chosen(panel, host, scans, monkeypatch):
+    jobs = panel.pretrain.jobs
+    wait(host, lambda: not panel.session.jobs)
+    begun = {"job": "new", "name": "new", "state": "running", "fraction": 0.5}
+    other = {"job": "old", "name": "old", "state": "done", "fraction": 1.0}
+    asked = []
+
+    def request(method, params=None, on_progress=None):
+        answer = Future()
+        asked.append((method, answer))
+        if method != "pretrain/list":
+            answer.set_result({"job": "new", "rows": []})
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(panel.session, "request", request)
+        jobs.look()
+        wait(host, lambda: len(asked) == 1)
+        start_training(panel, host, scans, "new", 3)
+        wait(host, lambda: panel.pretrain.message.kind == "success")
+        asked[0][1].set_result([other])  # as it was before the training began
+        wait(host, lambda: [method for method, _answer in asked].count("pretrain/list") == 2, 10)
+        asked[-1][1].set_result([other, begun])
+        wait(host, lambda: (jobs.chosen or {}).get("job") == "new", 10)
+        seen = len(asked)
+        wait(host, lambda: len(asked) > seen, 10)  # it is looked at again: it runs
+        asked[-1][1].set_result([])
+        wait(host, lambda: not jobs.trainings, 10)
 
 
 def test_a_short_training_ends_as_a_model_in_the_list(panel, host, scans):
