@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch.nn import functional as F
 
 from SSLFewShotLib.descriptors.descriptor import Descriptor
@@ -21,6 +20,7 @@ from SSLFewShotLib.progress import Progress, ignore_progress, portion, renamed
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import Preparation, PreparedScan
+from SSLFewShotLib.sampling.views import sampled
 
 STEP = 1 / 48
 """Grid on which the descriptor is computed, in units (2.5 mm for a trunk)."""
@@ -106,11 +106,6 @@ class MindSsc(Descriptor):
         return mind_ssc(values, progress=progress).cpu().numpy()
 
     def _describe(self, scan: PreparedScan, points: np.ndarray, progress: Progress) -> np.ndarray:
-        what = f"describing {scan.name}"
-        field = self.field(scan, renamed(portion(progress, 0.0, 0.8), what))
-        positions = scan.indices(points).T[::-1]
-        vectors = np.empty((len(points), len(field)), np.float32)
-        for number, channel in enumerate(field):
-            progress(0.8 + 0.2 * number / len(field), what)
-            vectors[:, number] = ndimage.map_coordinates(channel, positions, order=1, mode="nearest")
-        return vectors
+        field = self.field(scan, renamed(portion(progress, 0.0, 0.9), f"describing {scan.name}"))
+        where = torch.from_numpy(scan.indices(points)).float()
+        return sampled(torch.from_numpy(field), where).contiguous().numpy()

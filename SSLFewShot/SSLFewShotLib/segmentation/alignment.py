@@ -135,10 +135,12 @@ def aligned(
     weight = target.scan.body[part].float()
     channels, here = len(target.field), (slice(None), *part)
     seen = target.field[here]
-    shown = F.normalize(_warped(target.scan, part, support, support.field, affine), dim=0)
+    points = target.scan.points(part) @ affine[:3, :3].T + affine[:3, 3]
+    where = torch.from_numpy(support.scan.indices(points)).float()
+    shown = F.normalize(_warped(support.field, where, weight.shape), dim=0)
     if share:
         seen = _joined(seen, target.structure[here], share)
-        shown = _joined(shown, _warped(target.scan, part, support, support.structure, affine), share)
+        shown = _joined(shown, _warped(support.structure, where, weight.shape), share)
     coarse = [F.avg_pool3d(maps[None], 2, ceil_mode=True)[0] for maps in (seen, shown, weight[None])]
     unit = [F.normalize(field, dim=0).contiguous() for field in coarse[:2]]
     found = convex_search(*unit, coarse[2][0], settings.reach, portion(progress, 0.2, 0.4))
@@ -175,22 +177,8 @@ def _joined(field: torch.Tensor, structure: torch.Tensor, share: float) -> torch
     return torch.cat([part.movedim(0, -1) for part in parts], dim=-1).movedim(-1, 0)
 
 
-def _warped(
-    scan: PreparedScan,
-    part: tuple[slice, slice, slice],
-    support: DescribedScan,
-    maps: torch.Tensor,
-    affine: np.ndarray,
-) -> torch.Tensor:
-    """(C, K, J, I): a support's maps, on a part of the scan's grid."""
-    axes = [torch.arange(s.start, s.stop, dtype=torch.float32) for s in part]
-    size = [len(axis) for axis in axes]
-    k, j, i = torch.meshgrid(*axes, indexing="ij")
-    index = torch.stack([i, j, k], dim=-1).reshape(-1, 3)
-    # Index in the scan to place, to place in the support, to index there.
-    matrix = affine[:3, :3] * scan.spacing / support.scan.spacing[:, None]
-    shift = (affine[:3, :3] @ scan.origin + affine[:3, 3] - support.scan.origin) / support.scan.spacing
-    where = index @ torch.as_tensor(matrix.T, dtype=torch.float32) + torch.as_tensor(shift, dtype=torch.float32)
+def _warped(maps: torch.Tensor, where: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """(C, K, J, I): a support's maps at continuous indices (i, j, k) in it of every voxel of that size."""
     return sampled(maps, where).T.reshape(-1, *size)
 
 
