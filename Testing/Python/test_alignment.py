@@ -15,7 +15,7 @@ from SSLFewShotLib.networks.unet3d import UNet3d
 from SSLFewShotLib.sampling.extent import Extent
 from SSLFewShotLib.sampling.intensity import Intensity
 from SSLFewShotLib.sampling.preparation import PreparedScan
-from SSLFewShotLib.segmentation import deformable
+from SSLFewShotLib.segmentation import alignment, deformable
 from SSLFewShotLib.segmentation.aligned import AlignedSegmenter
 from SSLFewShotLib.segmentation.alignment import AlignmentSettings, DescribedScan, aligned
 from SSLFewShotLib.segmentation.deformable import convex_search, descended
@@ -180,6 +180,40 @@ def test_smoothing_by_matrices_is_pooling_within_the_border(rng):
         pooled = F.avg_pool3d(pooled, 3, 1, 1, count_include_pad=False)
     smooth = deformable._along_axes(maps, deformable._smoothing((5, 6, 7)))
     torch.testing.assert_close(smooth, pooled[0], atol=1e-6, rtol=0)
+
+
+def test_halving_is_pooling_that_leaves_nothing_out(rng):
+    maps = torch.from_numpy(rng.normal(size=(3, 5, 6, 7)).astype(np.float32))
+    pooled = F.avg_pool3d(maps[None], 2, ceil_mode=True)[0]
+    torch.testing.assert_close(alignment._halved(maps), pooled, atol=1e-6, rtol=0)
+
+
+def test_the_descent_looks_up_what_torch_does_with_the_same_gradient(monkeypatch, rng):
+    monkeypatch.setattr(deformable, "_PLACES_AT_ONCE", 16)
+    maps = torch.from_numpy(rng.normal(size=(4, 5, 6, 1)).astype(np.float32))
+    table = maps.movedim(0, -1).reshape(-1, 4)
+    given = rng.uniform([-1, -1, -0.5], [5, 6, 0.5], (50, 3)).astype(np.float32)
+    upstream = torch.from_numpy(rng.normal(size=(50, 4)).astype(np.float32))
+    outcomes = []
+    for look_up in (
+        lambda places: deformable._Interpolated.apply(table, *deformable._corners(places, (5, 6, 1))),
+        lambda places: deformable._at(maps[None], places / torch.tensor([4, 5, 1])),
+    ):
+        places = torch.from_numpy(given).requires_grad_()
+        found = look_up(places)
+        found.backward(upstream)
+        outcomes.append((found.detach(), places.grad))
+    torch.testing.assert_close(*outcomes, atol=1e-5, rtol=0)
+
+
+def test_the_search_finds_the_same_in_whatever_slabs(monkeypatch, rng):
+    fixed, moving = smooth_field(rng), smooth_field(rng)
+    found = []
+    for products in (1, 5000, 10**9):
+        monkeypatch.setattr(deformable, "_PRODUCTS_AT_ONCE", products)
+        found.append(convex_search(fixed, moving, torch.ones(16, 18, 20), reach=1))
+    torch.testing.assert_close(found[0], found[2], atol=0, rtol=0)
+    torch.testing.assert_close(found[1], found[2], atol=0, rtol=0)
 
 
 def prepared(values: np.ndarray) -> PreparedScan:

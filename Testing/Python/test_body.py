@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from SSLFewShotLib.errors import InputError
 from SSLFewShotLib.imaging import Volume, body
 from SSLFewShotLib.imaging.body import body_box, body_coordinates, body_mask
@@ -108,6 +109,15 @@ def test_a_fine_scan_gets_the_mask_of_the_coarse_one_with_a_fine_rim():
     _, lung, table = torso_parts(shape=(40, 270, 240), spacing=(1.0, 2 / 3, 1.0))
     assert mask[lung].all() and not mask[table].any()
     assert overlap(mask, torso) > 0.998
+
+
+@pytest.mark.parametrize("spacing", [(3.0, 2.5, 2.5), (9.0, 1.2, 0.8)])
+def test_a_mask_grows_by_the_voxels_within_a_distance(spacing, rng):
+    mask = rng.random((7, 12, 13)) > 0.98
+    mask[0, 0, 0] = True
+    distance = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    for radius in (0.5, 4.0, 6.5, 100.0):
+        np.testing.assert_array_equal(body._grown(mask, np.array(spacing), radius), distance <= radius)
 
 
 def test_the_box_is_in_lps_whatever_the_grid():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from SSLFewShotLib.sampling import views
 from SSLFewShotLib.sampling.contrast import changed_contrast
 from SSLFewShotLib.sampling.preparation import PreparedScan
 from SSLFewShotLib.sampling.views import Deformation, View, sampled
@@ -64,6 +65,16 @@ def test_maps_are_interpolated_between_voxels_and_repeat_outside():
     maps = torch.arange(8.0).reshape(1, 2, 2, 2)
     points = torch.tensor([[0.5, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.5], [5.0, 5.0, 5.0]])
     assert sampled(maps, points)[:, 0].tolist() == [0.5, 1.0, 2.0, 7.0]
+
+
+def test_threads_that_share_the_points_find_what_one_finds(monkeypatch, rng):
+    maps = torch.from_numpy(rng.normal(size=(3, 5, 6, 7)).astype(np.float32))
+    points = torch.from_numpy(rng.uniform(-1, 7, (100, 3)).astype(np.float32))
+    alone = sampled(maps, points)
+    monkeypatch.setattr(views, "_ALONE", 10)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    torch.testing.assert_close(sampled(maps, points), alone, atol=0, rtol=0)
+    assert sampled(maps, points.requires_grad_()).requires_grad
 
 
 def test_changed_contrast_keeps_shape_and_order_of_tissues(rng):

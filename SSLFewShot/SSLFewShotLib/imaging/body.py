@@ -165,7 +165,7 @@ def _largest_pieces(inside: np.ndarray, spacing: np.ndarray, radius: float) -> n
         return None
     if inside.all():
         return inside
-    core = ndimage.distance_transform_edt(inside, sampling=spacing) > radius
+    core = ~_grown(~inside, spacing, radius)
     labels, count = ndimage.label(core)
     if not count:
         labels, count = ndimage.label(inside)
@@ -174,15 +174,28 @@ def _largest_pieces(inside: np.ndarray, spacing: np.ndarray, radius: float) -> n
     core &= np.isin(labels, 1 + np.flatnonzero(sizes * 3 >= sizes.max()))
     # Half a voxel more than was eroded, so that a rounded corner such as an ear is not cut.
     reach = radius + 0.5 * float(np.max(spacing))
-    return inside & (ndimage.distance_transform_edt(~core, sampling=spacing) <= reach)
+    return inside & _grown(core, spacing, reach)
 
 
 def _closed(mask: np.ndarray, spacing: np.ndarray, radius: float) -> np.ndarray:
     """Close gaps of up to twice `radius` mm: nostrils and a tracheostoma, through which the air would run out."""
     if mask.all():
         return mask
-    grown = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
-    return mask if grown.all() else mask | (ndimage.distance_transform_edt(grown, sampling=spacing) > radius)
+    return mask | ~_grown(~_grown(mask, spacing, radius), spacing, radius)
+
+
+def _grown(mask: np.ndarray, spacing: np.ndarray, radius: float) -> np.ndarray:
+    """Voxels whose centres lie within `radius` mm of one of the mask's.
+
+    A union of shifted masks: the balls are a few voxels wide here, and distances took thirty times as long.
+    """
+    reach = np.minimum(radius / spacing, np.array(mask.shape) - 1).astype(int)
+    padded = np.pad(mask, [(n, n) for n in reach])
+    found = mask.copy()
+    for offset in np.ndindex(*(2 * reach + 1)):
+        if np.sum(((np.array(offset) - reach) * spacing) ** 2) <= radius**2:
+            found |= padded[tuple(slice(o, o + n) for o, n in zip(offset, mask.shape, strict=True))]
+    return found
 
 
 def _filled(mask: np.ndarray, axial: int, progress: Progress, what: str) -> np.ndarray:

@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 from SSLFewShotLib.sampling.preparation import PreparedScan
 
+_ALONE = 10_000
+"""Points that one thread looks up as fast as several."""
+
 
 @dataclass(frozen=True)
 class Deformation:
@@ -115,8 +118,15 @@ def sampled(maps: torch.Tensor, points: torch.Tensor, mode: str = "bilinear") ->
     """(C, K, J, I) maps at (N, 3) continuous indices (i, j, k), as (N, C); the border repeats outside."""
     size = torch.tensor(maps.shape[:0:-1], device=points.device)
     grid = 2 * points / (size - 1).clamp(min=1) - 1
-    found = F.grid_sample(maps[None], grid[None, None, None], mode, padding_mode="border", align_corners=True)
-    return found[0, :, 0, 0].T
+    # On the CPU torch shares out nothing but the items of a batch to its threads.
+    shares = 1
+    if grid.device.type == "cpu" and len(grid) > _ALONE and not (maps.requires_grad or grid.requires_grad):
+        shares = torch.get_num_threads()
+    each = -(-len(grid) // shares)
+    parts = F.pad(grid, (0, 0, 0, shares * each - len(grid))).view(shares, 1, 1, each, 3)
+    items = maps.expand(shares, *maps.shape)
+    found = F.grid_sample(items, parts, mode, padding_mode="border", align_corners=True)
+    return found[:, :, 0, 0].movedim(1, 2).flatten(0, 1)[: len(grid)]
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:

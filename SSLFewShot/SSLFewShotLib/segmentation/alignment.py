@@ -141,7 +141,7 @@ def aligned(
     if share:
         seen = _joined(seen, target.structure[here], share)
         shown = _joined(shown, _warped(support.structure, where, weight.shape), share)
-    coarse = [F.avg_pool3d(maps[None], 2, ceil_mode=True)[0] for maps in (seen, shown, weight[None])]
+    coarse = [_halved(maps) for maps in (seen, shown, weight[None])]
     unit = [F.normalize(field, dim=0).contiguous() for field in coarse[:2]]
     found = convex_search(*unit, coarse[2][0], settings.reach, portion(progress, 0.2, 0.4))
     begin = F.interpolate(2 * found[None], size=weight.shape, mode="trilinear")[0]
@@ -175,6 +175,16 @@ def _joined(field: torch.Tensor, structure: torch.Tensor, share: float) -> torch
     """(C + 12, K, J, I), of whose squared length the structure is about `share`; a vector together in memory."""
     parts = ((1 - share) ** 0.5 * field, share**0.5 * structure)
     return torch.cat([part.movedim(0, -1) for part in parts], dim=-1).movedim(-1, 0)
+
+
+def _halved(maps: torch.Tensor) -> torch.Tensor:
+    """(C, K, J, I): means of 2 × 2 × 2 voxels, of fewer at an odd end; faster than torch pools volumes."""
+    for axis in (1, 2, 3):
+        if maps.shape[axis] % 2:
+            maps = torch.cat([maps, maps.narrow(axis, -1, 1)], dim=axis)
+        pairs = maps.unfold(axis, 2, 2)
+        maps = 0.5 * (pairs[..., 0] + pairs[..., 1])
+    return maps
 
 
 def _warped(maps: torch.Tensor, where: torch.Tensor, size: torch.Size) -> torch.Tensor:
