@@ -6,7 +6,7 @@ from scipy import ndimage
 from SSLFewShotLib.errors import Cancelled
 from SSLFewShotLib.imaging import Segment, Volume
 from SSLFewShotLib.segmentation import decision
-from SSLFewShotLib.segmentation.decision import labels_from_probabilities, largest_piece
+from SSLFewShotLib.segmentation.decision import labels_from_probabilities, large_pieces
 from stored_waves import storages
 
 A, B = Segment(1, "A", (1, 0, 0), "term A"), Segment(2, "B", (0, 1, 0))
@@ -152,16 +152,23 @@ def test_only_the_largest_piece_stays():
     mask[5:9, 5:8, 5:8] = True  # 36
     mask[4, 4, 4] = True  # touches the large one at a corner
     mask[0, 10, 11] = True
-    kept = largest_piece(mask)
+    kept = large_pieces(mask)
     assert kept.sum() == 37 and kept[4, 4, 4] and not kept[1, 1, 1] and not kept[0, 10, 11]
     assert mask.sum() == 46  # untouched
 
 
+def test_pieces_stay_that_are_large_enough():
+    mask = np.zeros((3, 3, 20), bool)
+    mask[1, 1, 0:8], mask[1, 1, 10:12], mask[1, 1, 14] = True, True, True
+    assert np.flatnonzero(large_pieces(mask, 0.25)[1, 1]).tolist() == [*range(8), 10, 11]
+    assert np.array_equal(large_pieces(mask, 0.01), mask)
+
+
 def test_an_empty_mask_and_a_single_voxel_are_their_own_largest_piece():
     empty = np.zeros((3, 3, 3), bool)
-    assert not largest_piece(empty).any()
+    assert not large_pieces(empty).any()
     empty[1, 2, 0] = True
-    assert np.array_equal(largest_piece(empty), empty)
+    assert np.array_equal(large_pieces(empty), empty)
 
 
 @pytest.mark.parametrize("overlapping", [False, True])
@@ -171,7 +178,7 @@ def test_a_dropped_piece_becomes_background_and_is_no_longer_sure_of_its_label(o
     probabilities = np.maximum(large, small)[None]
     arguments = (grid(), probabilities, ORIGIN, SPACING, [A], overlapping)
     plain, plain_confidence = labels_from_probabilities(*arguments)
-    cleaned, confidence = labels_from_probabilities(*arguments, largest_component=True)
+    cleaned, confidence = labels_from_probabilities(*arguments, least_piece=1.0)
     dropped = plain.mask(A) & ~cleaned.mask(A)
     assert dropped.any() and cleaned.mask(A).any() and not (cleaned.mask(A) & ~plain.mask(A)).any()
     np.testing.assert_allclose(confidence.array[dropped], 1 - plain_confidence.array[dropped], atol=1e-6)

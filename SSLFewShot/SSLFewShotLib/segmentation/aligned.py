@@ -36,6 +36,8 @@ _DESCRIBING = 0.03
 """Share of `fit` that describing takes where a network is trained."""
 _AROUND = 6
 """Voxels of the prepared scan around what was carried, in which nearest neighbours and network have a say."""
+_LEAST_PIECE = 0.25
+"""Of the largest's voxels: what is carried lies where it belongs, and bone with metal in it falls apart."""
 
 
 class AlignedSegmenter(Segmenter):
@@ -51,7 +53,7 @@ class AlignedSegmenter(Segmenter):
     appearance: how much intensities count that differ inside of a segment and around it, see `Appearance`.
     trained: the share of a network that is trained first, in `training_steps`, see `NetworkShare`; 0 for none.
     unlabelled: scans, or folders of them, that it learns from as well; of fewer than four nothing is learned.
-    largest_component: keep the largest piece of each segment only.
+    largest_component: keep the largest piece of each segment, and others of at least a quarter of its voxels.
 
     After `fit`: segments_, supports_, markings_, appearance_, voter_, network_, unlabelled_. Raises InputError for
     another kind of descriptor, or settings out of range.
@@ -197,7 +199,7 @@ class AlignedSegmenter(Segmenter):
             box_on_grid(volume, np.stack([boxes[:, 0].min(axis=0), boxes[:, 1].max(axis=0)])),
             self.segments_,
             self.overlapping_,
-            self.largest_component,
+            _LEAST_PIECE if self.largest_component else 0.0,
             portion(progress, 0.85, 1.0),
         )
 

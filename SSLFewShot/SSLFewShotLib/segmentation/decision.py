@@ -24,7 +24,7 @@ def labels_from_probabilities(
     spacing: float | np.ndarray,
     segments: Sequence[Segment],
     overlapping: bool = False,
-    largest_component: bool = False,
+    least_piece: float = 0.0,
     progress: Progress = ignore_progress,
 ) -> tuple[LabelMap, Volume]:
     """Interpolate probabilities linearly to the scan's grid and decide.
@@ -50,7 +50,7 @@ def labels_from_probabilities(
     if len(nodes):
         reached = origin + spacing * np.stack([nodes.min(axis=0) - 1, nodes.max(axis=0) + 1])
     box = None if reached is None else box_on_grid(volume, reached)
-    return decide_in_slabs(volume, interpolated, box, segments, overlapping, largest_component, progress)
+    return decide_in_slabs(volume, interpolated, box, segments, overlapping, least_piece, progress)
 
 
 def decide_in_slabs(
@@ -59,7 +59,7 @@ def decide_in_slabs(
     box: tuple[slice, slice, slice] | None,
     segments: Sequence[Segment],
     overlapping: bool = False,
-    largest_component: bool = False,
+    least_piece: float = 0.0,
     progress: Progress = ignore_progress,
 ) -> tuple[LabelMap, Volume]:
     """Turn probabilities into labels and confidence, a slab of slices at a time, so that memory stays bounded.
@@ -69,7 +69,7 @@ def decide_in_slabs(
 
     Without overlap a voxel gets the likeliest of all segments and background (what is left to 1); with overlap
     it gets every segment that is likelier than not. Confidence is the probability of the decision.
-    largest_component: keep the largest piece of each segment only.
+    least_piece: of each segment, pieces stay that have at least this share of the largest's voxels; 1: that alone.
     """
     shape = volume.array.shape[:3]
     winner = np.zeros(shape, np.uint8 if len(segments) < 256 else np.int16)
@@ -98,9 +98,9 @@ def decide_in_slabs(
                 confidence[slab] = np.maximum(highest, rest) / total
     name = f"{volume.name} segmentation"
     if overlapping:
-        if largest_component:
+        if least_piece > 0:
             for number, segment in enumerate(segments):
-                masks[number] = _without_small_pieces(masks[number], confidence, segment, progress)
+                masks[number] = _without_small_pieces(masks[number], least_piece, confidence, segment, progress)
         named = {segment.name: mask for segment, mask in zip(segments, masks, strict=True)}
         return LabelMap.from_masks(volume, named, list(segments), name), volume.with_array(confidence)
     labels = np.zeros(shape, np.uint8 if max(segment.value for segment in segments) < 256 else np.int16)
@@ -108,34 +108,40 @@ def decide_in_slabs(
         # One at a time: a large scan with many segments would not fit otherwise.
         what = f"collecting the voxels of {segment.name}"
         mask = watched(functools.partial(np.equal, winner, number), progress, 1.0, what)
-        if largest_component:
-            mask = _without_small_pieces(mask, confidence, segment, progress)
+        if least_piece > 0:
+            mask = _without_small_pieces(mask, least_piece, confidence, segment, progress)
         labels[mask] = segment.value
     return LabelMap(labels, volume.ijkToLps, name, segments=list(segments)), volume.with_array(confidence)
 
 
 def _without_small_pieces(
-    mask: np.ndarray, confidence: np.ndarray, segment: Segment, progress: Progress
+    mask: np.ndarray, least: float, confidence: np.ndarray, segment: Segment, progress: Progress
 ) -> np.ndarray:
-    """The largest piece; where another one goes, what spoke for it now speaks against the decision."""
-    what = f"keeping the largest piece of {segment.name}"
-    kept = watched(lambda: largest_piece(mask), progress, 1.0, what)
+    """The large pieces; where another one goes, what spoke for it now speaks against the decision."""
+    what = f"leaving out small pieces of {segment.name}"
+    kept = watched(lambda: large_pieces(mask, least), progress, 1.0, what)
     progress(1.0, what)
     dropped = mask & ~kept
     confidence[dropped] = 1 - confidence[dropped]
     return kept
 
 
-def largest_piece(mask: np.ndarray) -> np.ndarray:
-    """The largest connected piece (26 neighbours) of a (K, J, I) mask."""
+def large_pieces(mask: np.ndarray, least: float = 1.0) -> np.ndarray:
+    """The connected pieces (26 neighbours) of a (K, J, I) mask with at least this share of the largest's voxels.
+
+    Of several that are largest, 1 keeps the first.
+    """
     box = mask_box(mask)
     if box is None:
         return mask
     pieces, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
     if count < 2:
         return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    large = sizes >= least * sizes.max() if least < 1 else np.arange(len(sizes)) == sizes.argmax()
     kept = np.zeros_like(mask)
-    kept[box] = pieces == np.argmax(np.bincount(pieces[mask[box]]))
+    kept[box] = (large & (sizes > 0))[pieces]
     return kept
 
 

@@ -159,7 +159,7 @@ class KnnSegmenter(Segmenter):
             lattice.spacing,
             self.segments_,
             self.overlapping_,
-            self.largest_component,
+            float(self.largest_component),
             portion(progress, 0.9, 1.0),
         )
         return labels, confidence

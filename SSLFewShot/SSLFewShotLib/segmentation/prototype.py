@@ -135,7 +135,7 @@ class PrototypeSegmenter(Segmenter):
             None if box is None else box_on_grid(volume, box),
             self.segments_,
             self.overlapping_,
-            self.largest_component,
+            float(self.largest_component),
             portion(progress, 0.85, 1.0),
         )
 

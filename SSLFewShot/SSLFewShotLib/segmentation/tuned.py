@@ -111,7 +111,7 @@ def labelled_by(
         scan.spacing,
         tuned.segments,
         tuned.overlapping,
-        largest_component,
+        float(largest_component),
         portion(progress, 0.8, 1.0),
     )
     # All were decided, so that what is not wanted is background and does not become something that is.
