@@ -114,9 +114,9 @@ def test_a_segment_that_the_network_has_not_learned_stays_with_the_alignment(fil
     measured = np.array([0.8, np.nan], np.float32)
     monkeypatch.setattr(network_share, "fine_tuned", lambda *_, **__: SimpleNamespace(network=None, dice=measured))
     alone = best(files, trained=0.5).fit(support(0))
-    assert alone.network_.shares == pytest.approx([0.2, 0.0])
+    assert alone.network_.shares == pytest.approx([0.25 * 0.8**3, 0.0])
     with_others = best(files, trained=0.5, unlabelled=[str(files / "scans")]).fit(support(0))
-    assert with_others.network_.shares == pytest.approx([0.4, 0.0])
+    assert with_others.network_.shares == pytest.approx([0.5 * 0.8**3, 0.0])
 
 
 def test_far_from_what_was_carried_the_network_has_no_say(files):

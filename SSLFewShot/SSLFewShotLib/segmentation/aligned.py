@@ -60,7 +60,7 @@ class AlignedSegmenter(Segmenter):
     """
 
     name = "aligned"
-    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0, "local": 0.0}, "balanced": {}, "best": {"trained": 0.5}}
+    speeds: ClassVar = {"fast": {"steps": 20, "vote": 0.0, "local": 0.0}, "balanced": {}, "best": {"trained": 0.7}}
 
     def __init__(
         self,
