@@ -120,6 +120,12 @@ def test_a_mask_grows_by_the_voxels_within_a_distance(spacing, rng):
         np.testing.assert_array_equal(body._grown(mask, np.array(spacing), radius), distance <= radius)
 
 
+def test_air_that_is_all_near_the_patient_stays_air():
+    mask = np.ones((12, 12, 12), bool)
+    mask[5:7, 5:7, 5:7] = False
+    assert np.array_equal(body._closed(mask, np.full(3, 2.0), 6.0), mask)
+
+
 def test_the_box_is_in_lps_whatever_the_grid():
     volume, _ = ct()
     expected = np.array([[40.0, 20.0, 0.0], [200.0, 140.0, 116.0]])

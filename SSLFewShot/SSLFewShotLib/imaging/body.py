@@ -181,7 +181,8 @@ def _closed(mask: np.ndarray, spacing: np.ndarray, radius: float) -> np.ndarray:
     """Close gaps of up to twice `radius` mm: nostrils and a tracheostoma, through which the air would run out."""
     if mask.all():
         return mask
-    return mask | ~_grown(~_grown(mask, spacing, radius), spacing, radius)
+    grown = _grown(mask, spacing, radius)
+    return mask if grown.all() else mask | ~_grown(~grown, spacing, radius)
 
 
 def _grown(mask: np.ndarray, spacing: np.ndarray, radius: float) -> np.ndarray:

@@ -24,7 +24,7 @@ def through_network(
     """(K, J, I) values of tiles, of `size` at most, to what `finish` makes of the (N, C, *size) output, on CPU.
 
     What a tile lacks is filled by its last voxels. In 16-bit floats where the device is faster with them; `finish`
-    gets float32.
+    gets float32, which it may change in place.
     """
     # Weights that are moved in inference mode could not be used outside of it any more.
     network.to(device)

@@ -141,7 +141,7 @@ def large_pieces(mask: np.ndarray, least: float = 1.0) -> np.ndarray:
     sizes[0] = 0
     large = sizes >= least * sizes.max() if least < 1 else np.arange(len(sizes)) == sizes.argmax()
     kept = np.zeros_like(mask)
-    kept[box] = (large & (sizes > 0))[pieces]
+    kept[box] = large[pieces]
     return kept
 
 

@@ -19,7 +19,7 @@ _VOXELS_AT_ONCE = 65_536
 _PLACES_AT_ONCE = 1_024
 """Whose corners' vectors fit into a processor's cache."""
 _PRODUCTS_AT_ONCE = 200_000
-"""Of channels and voxels: they stay in a processor's cache, which made the search four times as fast."""
+"""Of channels and voxels: they stay in a processor's cache, which made comparing four times as fast."""
 COUPLINGS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 

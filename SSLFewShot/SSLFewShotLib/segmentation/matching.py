@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from scipy import ndimage
 
+from SSLFewShotLib.segmentation.neighbours import NeighbourIndex
+
 _LEAST_MATCHES = 12
-_ROWS_AT_ONCE = 256
 
 
 def mutual_matches(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(M, 2) rows of (N, D) and (P, D) float32 vectors that are each other's nearest neighbour.
-
-    Every distance is computed once for both ways: half the time of two searches.
-    """
-    others = torch.from_numpy(second)
-    lengths = (others**2).sum(dim=1)
-    to_second = torch.empty(len(first), dtype=torch.int64)
-    to_first = torch.zeros(len(second), dtype=torch.int64)
-    nearest = torch.full((len(second),), torch.inf)
-    for start in range(0, len(first), _ROWS_AT_ONCE):
-        some = torch.from_numpy(first[start : start + _ROWS_AT_ONCE])
-        distances = torch.addmm(lengths, some, others.T, alpha=-2).add_((some**2).sum(dim=1, keepdim=True))
-        to_second[start : start + len(some)] = distances.argmin(dim=1)
-        least, row = distances.min(dim=0)
-        nearer = least < nearest
-        nearest[nearer], to_first[nearer] = least[nearer], row[nearer] + start
-    rows = torch.arange(len(first))
+    """(M, 2) rows of (N, D) and (P, D) vectors that are each other's nearest neighbour."""
+    to_second = NeighbourIndex(second, "exact", 0).search(first, 1)[1][:, 0]
+    to_first = NeighbourIndex(first, "exact", 0).search(second, 1)[1][:, 0]
+    rows = np.arange(len(first))
     mutual = to_first[to_second] == rows
-    return torch.stack([rows[mutual], to_second[mutual]], dim=1).numpy()
+    return np.stack([rows[mutual], to_second[mutual]], axis=1)
 
 
 def robust_affine(
